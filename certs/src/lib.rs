@@ -1,0 +1,1 @@
+//! Certificate store, SNI resolver, internal authority, hot reload.

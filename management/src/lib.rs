@@ -1,0 +1,1 @@
+//! Control plane: store, REST, gRPC for proxies and peers, signal and relay.

@@ -1,0 +1,1 @@
+//! Mesh control client: login, sync, signal and relay; drives the netstack's peers and paths.

@@ -1,0 +1,1 @@
+//! Vocabulary: wire messages, domain types, conversions, ids, clock, secrets.

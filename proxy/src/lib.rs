@@ -1,0 +1,1 @@
+//! Data plane: edge, routing, access, login, upstreams and control stream.

@@ -1,0 +1,3 @@
+//! The one binary: thin composition of the packages.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Login and error pages and their assets, as typed templates without IO.
