@@ -244,7 +244,7 @@ impl ErrorKind {
                 code: "peer_not_connected",
                 hop: Hop::Peer,
                 title: "The machine is offline",
-                message: "The proxy is fine, but peer not connected: the machine that runs this service has no tunnel to the proxy right now. It may be asleep, switched off or without network.",
+                message: "The proxy works but found the peer not connected: the machine that runs this service has no tunnel to it right now. It may be asleep, switched off or without network.",
             },
             Self::ServiceRefused => Wording {
                 status: 502,

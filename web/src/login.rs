@@ -32,6 +32,13 @@ impl LoginMethod {
         }
     }
 
+    fn submit_label(self) -> &'static str {
+        match self {
+            Self::Password => "Continue with password",
+            Self::Pin => "Continue with PIN",
+        }
+    }
+
     fn autocomplete(self) -> &'static str {
         match self {
             Self::Password => "current-password",
@@ -181,6 +188,15 @@ impl LoginPage {
             }
         }
         samples
+    }
+
+    /// Whether this field waits for input: the one that went wrong, else the first.
+    fn has_focus(&self, method: &LoginMethod) -> bool {
+        let wrong = self
+            .methods
+            .iter()
+            .find(|method| self.error.is_some_and(|error| error.concerns(method)));
+        wrong.or(self.methods.first()) == Some(method)
     }
 
     fn title(&self) -> &str {
