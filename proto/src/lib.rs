@@ -32,7 +32,7 @@ pub use id::{
 };
 pub use key::{InvalidKey, WgPrivateKey, WgPublicKey};
 pub use mapping::{
-    Mapping, MappingBatch, MappingChange, PathMapping, PathRewrite, ProxyCapabilities, ProxyHello,
-    ServiceMode, ServiceStatus, StatusUpdate, TargetOptions,
+    BrokenMapping, InboundListener, Mapping, MappingBatch, MappingChange, PathMapping, PathRewrite,
+    ProxyCapabilities, ProxyHello, Removal, ServiceMode, ServiceStatus, StatusUpdate, TargetOptions,
 };
 pub use secret::Secret;

@@ -116,8 +116,19 @@ pub enum MappingChange {
     Created(Box<Mapping>),
     /// Known here and changed; the mapping is whole, not a difference.
     Modified(Box<Mapping>),
-    /// Gone. Only the id counts.
-    Removed(ServiceId),
+    /// Gone.
+    Removed(Removal),
+}
+
+/// A service that is gone. Receivers go by the id: the rest may already name what comes after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The service.
+    pub id: ServiceId,
+    /// Its tenant.
+    pub account_id: AccountId,
+    /// Its host, as far as it was named.
+    pub domain: Option<DomainName>,
 }
 
 impl MappingChange {
@@ -125,7 +136,7 @@ impl MappingChange {
     pub fn service_id(&self) -> &ServiceId {
         match self {
             Self::Created(mapping) | Self::Modified(mapping) => &mapping.id,
-            Self::Removed(id) => id,
+            Self::Removed(removal) => &removal.id,
         }
     }
 }

@@ -287,6 +287,8 @@ pub struct NetworkMap {
     pub route_firewall_is_empty: bool,
     /// Claim that names SSH users; empty when not told.
     pub ssh_user_id_claim: String,
+    /// Neighbours, routes and permitting rules that could not be understood and were left out.
+    pub skipped: Vec<crate::InvalidMessage>,
 }
 
 /// Rules of a map.
