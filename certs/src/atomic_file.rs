@@ -1,42 +1,28 @@
 //! Files that appear whole or not at all, and that never overwrite.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Writes `content` to `path` with the given mode, unless the file already exists.
 ///
-/// The text goes to a file beside it first, so that a crash leaves no half of it; the final link fails
+/// The text goes to a file beside it first, so that a crash leaves no half of it; the final step fails
 /// with `AlreadyExists` where another process was faster.
 pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let written = write_draft(&draft, content, mode).and_then(|()| fs::hard_link(&draft, path));
-    // The draft is of no use any more; what matters is whether the link was made.
-    let _ = fs::remove_file(&draft);
-    written?;
-
     let directory = path.parent().unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
+    let mut draft = tempfile::NamedTempFile::new_in(directory)?;
+    draft.write_all(content)?;
+    draft.as_file().set_permissions(Permissions::from_mode(mode))?;
+    draft.as_file().sync_all()?;
+    draft.persist_noclobber(path)?;
 
-fn write_draft(draft: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    match fs::remove_file(draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(draft)?;
-    file.write_all(content)?;
-    file.sync_all()
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use super::*;
 
