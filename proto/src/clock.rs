@@ -35,6 +35,7 @@ impl UnixTime {
     }
 
     /// Nanoseconds above the whole second.
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 10⁹")]
     pub const fn subsec_nanos(self) -> u32 {
         self.0.rem_euclid(1_000_000_000) as u32
     }

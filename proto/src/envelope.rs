@@ -83,12 +83,19 @@ mod tests {
 
         let sealed = Envelope::new(&a, &b.public()).seal_with_nonce(nonce, b"hello");
 
-        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
-            hex,
+            hex(&sealed),
             "000102030405060708090a0b0c0d0e0f1011121314151617b3468579e761630041eaa57a9ff9de727a90b73535"
         );
         assert_eq!(Envelope::new(&b, &a.public()).open(&sealed).unwrap(), b"hello");
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub struct LoginRequest {
     pub jwt: Option<Secret<String>>,
     /// The machine.
     pub meta: SystemMeta,
-    /// One authorized_keys line without comment; empty without SSH.
+    /// One `authorized_keys` line without comment; empty without SSH.
     pub ssh_public_key: String,
     /// The key the peer repeats inside the box; `None` when left out.
     pub wg_public_key: Option<WgPublicKey>,
@@ -258,7 +258,7 @@ pub struct RemotePeer {
     pub allowed_ips: Vec<Cidr>,
     /// Name in the mesh.
     pub fqdn: String,
-    /// authorized_keys line of its SSH server; empty without.
+    /// `authorized_keys` line of its SSH server; empty without.
     pub ssh_public_key: String,
     /// Program version; empty before its first login.
     pub agent_version: String,
@@ -356,7 +356,7 @@ pub enum RuleProtocol {
 pub enum RulePorts {
     /// Every port.
     Any,
-    /// One port, written as decimal text.
+    /// One port.
     Single(u16),
     /// From the first to the last, both included.
     Range(u16, u16),

@@ -134,6 +134,7 @@ fn mapping(message: pb::ProxyMapping) -> Result<Box<Mapping>, InvalidMessage> {
         auth,
         restrictions: message
             .access_restrictions
+            .as_ref()
             .map(restrictions)
             .transpose()?
             .unwrap_or_default(),
@@ -287,7 +288,7 @@ fn pb_authentication(auth: Authentication) -> pb::Authentication {
     }
 }
 
-fn restrictions(message: pb::AccessRestrictions) -> Result<Restrictions, InvalidMessage> {
+fn restrictions(message: &pb::AccessRestrictions) -> Result<Restrictions, InvalidMessage> {
     let crowdsec = match message.crowdsec_mode.as_str() {
         "" => CrowdsecMode::Unset,
         "off" => CrowdsecMode::Off,

@@ -132,7 +132,7 @@ fn ports(field: &'static str, info: pb::PortInfo) -> Result<RulePorts, InvalidMe
     let port = |number: u32| u16::try_from(number).map_err(|_| InvalidMessage::new(field, "is not a port"));
     Ok(match info.port_selection {
         None => RulePorts::Empty,
-        Some(PortSelection::Port(single)) => RulePorts::Range(port(single)?, port(single)?),
+        Some(PortSelection::Port(single)) => RulePorts::Single(port(single)?),
         Some(PortSelection::Range(Range { start, end })) => RulePorts::Range(port(start)?, port(end)?),
     })
 }

@@ -22,7 +22,11 @@ fn key() -> RelayKey {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 const ID_A: &str = "7368612d7d786321554dfcfa7947b2cdbb132ac20312654d4c2f6db43fd0e3f0aebb7ad5";
