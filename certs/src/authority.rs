@@ -23,13 +23,13 @@ use crate::error::AuthorityError;
 use crate::pattern::NamePattern;
 
 /// How long the authority itself is valid: ten years.
-const AUTHORITY_VALIDITY: Duration = Duration::from_secs(3650 * 86_400);
+const AUTHORITY_VALIDITY: Duration = Duration::from_hours(3650 * 24);
 
 /// How long a leaf is valid: thirty days, renewed after twenty.
-const LEAF_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
+const LEAF_VALIDITY: Duration = Duration::from_hours(30 * 24);
 
 /// Certificates begin this much in the past, for clients whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// How a new authority is made; an existing one keeps what it was made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -193,16 +193,16 @@ impl Files {
 /// The authority's own certificate: named after its key, so that two authorities look different.
 fn authority_params(options: &AuthorityOptions, key: &KeyPair, now: UnixTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let id: String = params
+    let id = params
         .key_identifier(key)
         .iter()
         .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+        .fold(0u32, |id, &byte| id << 8 | u32::from(byte));
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("Meshgate internal authority {id}"));
+    params.distinguished_name.push(
+        DnType::CommonName,
+        format!("Meshgate internal authority {id:08x}"),
+    );
     params.not_before = now.saturating_sub(CLOCK_SKEW).into();
     params.not_after = now.saturating_add(AUTHORITY_VALIDITY).into();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

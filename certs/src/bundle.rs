@@ -167,7 +167,7 @@ mod tests {
             !bundle.needs_renewal(
                 bundle
                     .not_before()
-                    .saturating_add(third * 2 - Duration::from_secs(1))
+                    .saturating_add(third.saturating_mul(2).saturating_sub(Duration::from_secs(1)))
             )
         );
         assert!(bundle.needs_renewal(bundle.not_before().saturating_add(third * 2)));
@@ -180,7 +180,7 @@ mod tests {
         let good = pki.pair(&["app.test"]);
         let other = pki.pair(&["other.test"]);
         let nameless = pki.pair(&[]);
-        let late = NOW.saturating_add(Duration::from_secs(400 * 86_400));
+        let late = NOW.saturating_add(Duration::from_hours(400 * 24));
 
         let cases = [
             (

@@ -168,11 +168,11 @@ mod tests {
         let name = host("a.proxy.test");
         let first = on_demand.certificate_for(&name).unwrap();
 
-        clock.advance(Duration::from_secs(19 * 86_400));
+        clock.advance(Duration::from_hours(19 * 24));
         let same = on_demand.certificate_for(&name).unwrap();
-        clock.advance(Duration::from_secs(2 * 86_400));
+        clock.advance(Duration::from_hours(2 * 24));
         let renewed = on_demand.certificate_for(&name).unwrap();
-        clock.advance(Duration::from_secs(365 * 86_400));
+        clock.advance(Duration::from_hours(365 * 24));
         let after_expiry = on_demand.certificate_for(&name).unwrap();
 
         assert!(Arc::ptr_eq(&first, &same));

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn own_name_comes_before_the_wildcard() {
         let store = CertStore::new();
-        let wildcard = bundle(&["*.app.test"], NOW.saturating_add(Duration::from_secs(900)));
+        let wildcard = bundle(&["*.app.test"], NOW.saturating_add(Duration::from_mins(15)));
         let exact = bundle(&["a.app.test"], NOW.saturating_add(Duration::from_secs(10)));
 
         store.replace(
@@ -148,7 +148,7 @@ mod tests {
     fn the_longest_living_certificate_wins_whatever_its_source() {
         let store = CertStore::new();
         let short = bundle(&["app.test"], NOW.saturating_add(Duration::from_secs(10)));
-        let long = bundle(&["app.test"], NOW.saturating_add(Duration::from_secs(900)));
+        let long = bundle(&["app.test"], NOW.saturating_add(Duration::from_mins(15)));
 
         for (first, second) in [(&short, &long), (&long, &short)] {
             store.replace(&SourceName::new("1"), vec![Arc::clone(first)]);
@@ -163,7 +163,7 @@ mod tests {
         let store = CertStore::new();
         let revision = store.subscribe();
         let (one, two) = (SourceName::new("1"), SourceName::new("2"));
-        let until = NOW.saturating_add(Duration::from_secs(900));
+        let until = NOW.saturating_add(Duration::from_mins(15));
         store.replace(&one, vec![bundle(&["a.test"], until)]);
         store.replace(&two, vec![bundle(&["b.test"], until)]);
 

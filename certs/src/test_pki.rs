@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 /// The present of the tests: 2025-07-11.
 pub(crate) const NOW: UnixTime = UnixTime::from_secs(1_752_192_000);
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// An outside authority whose leaves are valid from ten days before [`NOW`] to 399 days after.
 pub(crate) struct TestPki {

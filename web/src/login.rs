@@ -79,10 +79,6 @@ impl LoginError {
             Self::Unavailable => 503,
         }
     }
-
-    fn concerns(self, method: &LoginMethod) -> bool {
-        self == Self::Wrong(*method)
-    }
 }
 
 impl fmt::Display for LoginError {
@@ -135,7 +131,16 @@ pub struct LoginPage {
 struct LoginView<'a> {
     nonce: &'a Nonce,
     page: &'a LoginPage,
+    title: &'a str,
     return_to_field: &'static str,
+    forms: Vec<FormView>,
+}
+
+struct FormView {
+    method: LoginMethod,
+    submit_label: &'static str,
+    is_wrong: bool,
+    has_focus: bool,
 }
 
 impl LoginPage {
@@ -149,7 +154,13 @@ impl LoginPage {
         let view = LoginView {
             nonce,
             page: self,
+            title: if self.service_name.is_empty() {
+                &self.host
+            } else {
+                &self.service_name
+            },
             return_to_field: RETURN_TO_FIELD,
+            forms: self.forms(),
         };
         view.render().expect("writing into a String cannot fail")
     }
@@ -190,20 +201,24 @@ impl LoginPage {
         samples
     }
 
-    /// Whether this field waits for input: the one that went wrong, else the first.
-    fn has_focus(&self, method: &LoginMethod) -> bool {
-        let wrong = self
+    /// One form for each method; the cursor waits in the field that went wrong, else in the first.
+    fn forms(&self) -> Vec<FormView> {
+        let is_wrong = |method| self.error == Some(LoginError::Wrong(method));
+        let focus = self
             .methods
             .iter()
-            .find(|method| self.error.is_some_and(|error| error.concerns(method)));
-        wrong.or(self.methods.first()) == Some(method)
-    }
-
-    fn title(&self) -> &str {
-        if self.service_name.is_empty() {
-            &self.host
-        } else {
-            &self.service_name
-        }
+            .position(|&method| is_wrong(method))
+            .unwrap_or(0);
+        let form = |(index, &method): (usize, &LoginMethod)| FormView {
+            method,
+            submit_label: if self.methods.len() == 1 {
+                "Continue"
+            } else {
+                method.submit_label()
+            },
+            is_wrong: is_wrong(method),
+            has_focus: index == focus,
+        };
+        self.methods.iter().enumerate().map(form).collect()
     }
 }

@@ -249,10 +249,7 @@ fn store_of(pairs: &[TestPair]) -> Arc<CertStore> {
 
 /// Valid around the machine's clock, which the clients of these tests read.
 fn pair(pki: &TestPki, names: &[&str]) -> TestPair {
-    pki.pair_until(
-        names,
-        SystemClock.now().saturating_add(Duration::from_secs(86_400)),
-    )
+    pki.pair_until(names, SystemClock.now().saturating_add(Duration::from_hours(24)))
 }
 
 fn bundle(pair: &TestPair) -> Bundle {

@@ -31,7 +31,7 @@ fn a_broken_pair_keeps_the_old_one_and_is_tried_again() {
     let renewed = lab.pki.pair(&["app.test"]);
     let expired = lab
         .pki
-        .pair_until(&["app.test"], NOW.saturating_sub(Duration::from_secs(60)));
+        .pair_until(&["app.test"], NOW.saturating_sub(Duration::from_mins(1)));
 
     let half_written = TestPair {
         chain: renewed.chain[..300].to_owned(),
@@ -135,7 +135,7 @@ async fn reloads_on_demand_and_stops_when_told() {
     let watcher = lab.watch_pair().unwrap();
     let (reload, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let mut revision = lab.store.subscribe();
-    let task = tokio::spawn(watcher.run(Duration::from_secs(3600), Arc::clone(&reload), stop.clone()));
+    let task = tokio::spawn(watcher.run(Duration::from_hours(1), Arc::clone(&reload), stop.clone()));
 
     lab.write("tls", &lab.pki.pair(&["new.test"]));
     reload.notify_one();
