@@ -1,7 +1,7 @@
 //! Messages recorded between real programs: each decodes with nothing left over, encodes back to the same
 //! bytes, and survives the way through the domain types where these have a word for all of it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use meshgate_proto::network_map::{LoginRequest, LoginResponse, SyncUpdate, SystemMeta};
 use meshgate_proto::pb::{management as mgmt, signalexchange};

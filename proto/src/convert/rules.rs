@@ -148,7 +148,7 @@ fn pb_ports(ports: RulePorts) -> Option<pb::PortInfo> {
         RulePorts::Any => None,
         RulePorts::Empty => Some(pb::PortInfo { port_selection: None }),
         RulePorts::Single(port) => Some(pb::PortInfo {
-            port_selection: Some(range(port, port)),
+            port_selection: Some(PortSelection::Port(u32::from(port))),
         }),
         RulePorts::Range(start, end) => Some(pb::PortInfo {
             port_selection: Some(range(start, end)),
