@@ -58,7 +58,10 @@ impl Default for OneTimeTokens {
 impl OneTimeTokens {
     /// At most so many tokens are out at a time.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), inner: Mutex::default() }
+        Self {
+            capacity: capacity.max(1),
+            inner: Mutex::default(),
+        }
     }
 
     /// Makes a token: 32 random bytes as padded base64url.
@@ -67,7 +70,10 @@ impl OneTimeTokens {
         let hash = hash(&token);
         let mut inner = self.inner.lock();
         inner.make_room(self.capacity, now);
-        let issued = Issued { grant, expires_at: now.saturating_add(LIFETIME) };
+        let issued = Issued {
+            grant,
+            expires_at: now.saturating_add(LIFETIME),
+        };
         inner.grants.insert(hash, issued);
         inner.by_age.push_back(hash);
         token.into()
@@ -91,7 +97,10 @@ impl Inner {
     /// All tokens live equally long, so the oldest stand in front.
     fn make_room(&mut self, capacity: usize, now: UnixTime) {
         while let Some(oldest) = self.by_age.front() {
-            let keep = self.grants.get(oldest).is_some_and(|issued| now < issued.expires_at);
+            let keep = self
+                .grants
+                .get(oldest)
+                .is_some_and(|issued| now < issued.expires_at);
             if keep && self.by_age.len() < capacity {
                 return;
             }
@@ -110,7 +119,11 @@ mod tests {
     use super::*;
 
     fn grant(service: &str) -> Grant {
-        Grant { service: ServiceId::new(service), account: AccountId::new("acc"), proxy_token: TokenId::new("tok") }
+        Grant {
+            service: ServiceId::new(service),
+            account: AccountId::new("acc"),
+            proxy_token: TokenId::new("tok"),
+        }
     }
 
     fn at(seconds: i64) -> UnixTime {
@@ -133,7 +146,10 @@ mod tests {
     fn a_wrong_use_uses_it_up() {
         let tokens = OneTimeTokens::default();
         let token = tokens.issue(grant("a"), at(0));
-        let stolen = Grant { proxy_token: TokenId::new("other"), ..grant("a") };
+        let stolen = Grant {
+            proxy_token: TokenId::new("other"),
+            ..grant("a")
+        };
 
         assert!(!tokens.consume(token.expose(), &stolen, at(0)));
         assert!(!tokens.consume(token.expose(), &grant("a"), at(0)));

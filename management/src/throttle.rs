@@ -73,7 +73,9 @@ impl<K: Eq + Hash> Throttle<K> {
     pub(crate) fn is_empty(&self, key: &K, now: UnixTime) -> bool {
         let full_at = self.full_at.get(key).copied();
         let crowded = self.full_at.len() >= self.capacity;
-        let full_at = full_at.or(crowded.then_some(self.others_full_at)).unwrap_or(UnixTime::EPOCH);
+        let full_at = full_at
+            .or(crowded.then_some(self.others_full_at))
+            .unwrap_or(UnixTime::EPOCH);
         full_at.since(now) > self.rate.refill * self.rate.burst.saturating_sub(1)
     }
 
@@ -101,7 +103,10 @@ impl<K: Eq + Hash> Throttle<K> {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { burst: 3, refill: Duration::from_secs(10) };
+    const RATE: Rate = Rate {
+        burst: 3,
+        refill: Duration::from_secs(10),
+    };
 
     fn at(seconds: i64) -> UnixTime {
         UnixTime::from_secs(1_000 + seconds)
@@ -141,7 +146,9 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_a_crowd_shares_one_bucket() {
         let mut throttle = Throttle::new(RATE, 100);
-        let passed = (0..10_000).filter(|key| throttle.take(*key, at(0)).is_ok()).count();
+        let passed = (0..10_000)
+            .filter(|key| throttle.take(*key, at(0)).is_ok())
+            .count();
 
         assert_eq!(throttle.len(), 100);
         assert_eq!(passed, 103);

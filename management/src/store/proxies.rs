@@ -80,7 +80,10 @@ impl Tx {
     }
 
     /// Whose row stands under this proxy id, if there is one. The inner `None` is a shared proxy.
-    pub async fn proxy_owner_anywhere(&mut self, id: &ProxyId) -> Result<Option<Option<AccountId>>, StoreError> {
+    pub async fn proxy_owner_anywhere(
+        &mut self,
+        id: &ProxyId,
+    ) -> Result<Option<Option<AccountId>>, StoreError> {
         let row = sqlx::query("SELECT account_id FROM proxies WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(self.conn())
@@ -147,10 +150,12 @@ impl Tx {
 
     /// Marks every proxy as gone: after a start nobody is connected yet.
     pub async fn disconnect_all_proxies_anywhere(&mut self, now: UnixTime) -> Result<(), StoreError> {
-        sqlx::query("UPDATE proxies SET status = 'disconnected', disconnected_at = $1 WHERE status = 'connected'")
-            .bind(now.as_nanos())
-            .execute(self.conn())
-            .await?;
+        sqlx::query(
+            "UPDATE proxies SET status = 'disconnected', disconnected_at = $1 WHERE status = 'connected'",
+        )
+        .bind(now.as_nanos())
+        .execute(self.conn())
+        .await?;
         Ok(())
     }
 
@@ -170,10 +175,14 @@ fn proxy(row: &SqliteRow) -> Result<ProxyRow, StoreError> {
         session_id: row.try_get("session_id")?,
         cluster_address: row.try_get("cluster_address")?,
         ip_address: row.try_get("ip_address")?,
-        account: row.try_get::<Option<String>, _>("account_id")?.map(AccountId::new),
+        account: row
+            .try_get::<Option<String>, _>("account_id")?
+            .map(AccountId::new),
         last_seen: UnixTime::from_nanos(row.try_get("last_seen")?),
         connected_at: UnixTime::from_nanos(row.try_get("connected_at")?),
-        disconnected_at: row.try_get::<Option<i64>, _>("disconnected_at")?.map(UnixTime::from_nanos),
+        disconnected_at: row
+            .try_get::<Option<i64>, _>("disconnected_at")?
+            .map(UnixTime::from_nanos),
         connected: row.try_get::<String, _>("status")? == "connected",
         version: row.try_get("version")?,
         capabilities: ProxyCapabilities {

@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use super::{Store, StoreError, Tx};
 use crate::actor::Scope;
 
-const COLUMNS: &str = "id, name, hashed_token, account_id, expires_at, created_by, created_at, last_used, revoked";
+const COLUMNS: &str =
+    "id, name, hashed_token, account_id, expires_at, created_by, created_at, last_used, revoked";
 
 /// A proxy token; of the token itself only the hash is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,9 @@ impl ProxyTokenRow {
 impl Store {
     /// The account's tokens in order of creation, revoked ones too.
     pub async fn proxy_tokens(&self, scope: &Scope) -> Result<Vec<ProxyTokenRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM proxy_access_tokens WHERE account_id = $1 ORDER BY created_at, id");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM proxy_access_tokens WHERE account_id = $1 ORDER BY created_at, id"
+        );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(scope.account().as_str())
             .fetch_all(self.reader())
@@ -53,21 +56,32 @@ impl Store {
     /// Every token in order of creation, for the command line.
     pub async fn proxy_tokens_anywhere(&self) -> Result<Vec<ProxyTokenRow>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM proxy_access_tokens ORDER BY created_at, id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(self.reader()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_all(self.reader())
+            .await?;
         rows.iter().map(token).collect()
     }
 
     /// The token with this hash, valid or not.
-    pub async fn proxy_token_by_hash_anywhere(&self, hash: &str) -> Result<Option<ProxyTokenRow>, StoreError> {
+    pub async fn proxy_token_by_hash_anywhere(
+        &self,
+        hash: &str,
+    ) -> Result<Option<ProxyTokenRow>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM proxy_access_tokens WHERE hashed_token = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(hash).fetch_optional(self.reader()).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(hash)
+            .fetch_optional(self.reader())
+            .await?;
         row.as_ref().map(token).transpose()
     }
 
     /// The token with this id, valid or not.
     pub async fn proxy_token_anywhere(&self, id: &TokenId) -> Result<Option<ProxyTokenRow>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM proxy_access_tokens WHERE id = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.as_str()).fetch_optional(self.reader()).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id.as_str())
+            .fetch_optional(self.reader())
+            .await?;
         row.as_ref().map(token).transpose()
     }
 }
@@ -95,11 +109,12 @@ impl Tx {
 
     /// Revokes a token of the account; false when there is none of that id.
     pub async fn revoke_proxy_token(&mut self, scope: &Scope, id: &TokenId) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE proxy_access_tokens SET revoked = TRUE WHERE id = $1 AND account_id = $2")
-            .bind(id.as_str())
-            .bind(scope.account().as_str())
-            .execute(self.conn())
-            .await?;
+        let done =
+            sqlx::query("UPDATE proxy_access_tokens SET revoked = TRUE WHERE id = $1 AND account_id = $2")
+                .bind(id.as_str())
+                .bind(scope.account().as_str())
+                .execute(self.conn())
+                .await?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -113,7 +128,11 @@ impl Tx {
     }
 
     /// Notes a use.
-    pub async fn touch_proxy_token_anywhere(&mut self, id: &TokenId, now: UnixTime) -> Result<(), StoreError> {
+    pub async fn touch_proxy_token_anywhere(
+        &mut self,
+        id: &TokenId,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
         sqlx::query("UPDATE proxy_access_tokens SET last_used = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(now.as_nanos())
@@ -124,12 +143,15 @@ impl Tx {
 }
 
 fn token(row: &SqliteRow) -> Result<ProxyTokenRow, StoreError> {
-    let time = |column: &str| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(UnixTime::from_nanos));
+    let time =
+        |column: &str| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column)?.map(UnixTime::from_nanos));
     Ok(ProxyTokenRow {
         id: TokenId::new(row.try_get::<String, _>("id")?),
         name: row.try_get("name")?,
         hashed_token: row.try_get("hashed_token")?,
-        account: row.try_get::<Option<String>, _>("account_id")?.map(AccountId::new),
+        account: row
+            .try_get::<Option<String>, _>("account_id")?
+            .map(AccountId::new),
         expires_at: time("expires_at")?,
         created_by: row.try_get("created_by")?,
         created_at: UnixTime::from_nanos(row.try_get("created_at")?),

@@ -1,0 +1,3 @@
+//! Access logs: what proxies report and what operators ask.
+
+pub mod writer;

@@ -1,0 +1,1 @@
+//! Writes access logs in batches.

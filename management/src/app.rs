@@ -1,0 +1,1 @@
+//! Wires the control plane together and runs it.

@@ -1,0 +1,7 @@
+//! gRPC: translation between the wire and the use-cases.
+
+pub mod management_service;
+pub mod proxy_auth;
+pub mod proxy_service;
+pub mod signal_exchange;
+pub mod status;

@@ -1,0 +1,1 @@
+//! Hands connection offers from peer to peer.

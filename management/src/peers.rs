@@ -1,0 +1,3 @@
+//! Peers: list, show, delete; registration.
+
+pub mod registration;

@@ -1,0 +1,1 @@
+//! How a peer joins: setup keys, addresses and labels.

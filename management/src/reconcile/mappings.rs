@@ -1,0 +1,1 @@
+//! Sends services to the proxies of their cluster.

@@ -1,0 +1,1 @@
+//! Sends network maps to the peers they concern.

@@ -1,0 +1,1 @@
+//! REST: translation between HTTP and the use-cases.

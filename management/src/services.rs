@@ -1,0 +1,1 @@
+//! Services: what is published, where it leads and who may pass.

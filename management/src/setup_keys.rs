@@ -1,0 +1,1 @@
+//! Setup keys: how new peers are let in.

@@ -1,0 +1,127 @@
+//! Policies: which peers may reach which.
+
+use std::collections::BTreeMap;
+
+use meshgate_proto::{AccountId, GroupId, PolicyId, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use crate::store::columns::json_text;
+use crate::store::groups::ResourceRef;
+use crate::store::{StoreError, Tx};
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// Its id.
+    pub id: PolicyId,
+    /// Its account.
+    pub account_id: AccountId,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// It counts.
+    pub enabled: bool,
+    /// Checks that sources must pass.
+    pub source_posture_checks: Vec<String>,
+    /// When it was made.
+    pub created_at: UnixTime,
+    /// What it says.
+    pub rules: Vec<PolicyRuleRow>,
+}
+
+/// One rule of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRuleRow {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// It counts.
+    pub enabled: bool,
+    /// `accept` or `drop`.
+    pub action: String,
+    /// It counts both ways.
+    pub bidirectional: bool,
+    /// `all`, `tcp`, `udp`, `icmp` or `netbird-ssh`.
+    pub protocol: String,
+    /// Groups it lets from.
+    pub sources: Vec<GroupId>,
+    /// Groups it lets to.
+    pub destinations: Vec<GroupId>,
+    /// One thing it lets from, instead of groups.
+    pub source_resource: Option<ResourceRef>,
+    /// One thing it lets to, instead of groups.
+    pub destination_resource: Option<ResourceRef>,
+    /// Ports; none and no ranges = all.
+    pub ports: Vec<String>,
+    /// Ranges of ports.
+    pub port_ranges: Vec<PortRange>,
+    /// Local users that a group may log in as.
+    pub authorized_groups: BTreeMap<String, Vec<String>>,
+}
+
+/// Ports from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRange {
+    /// First.
+    pub start: u16,
+    /// Last.
+    pub end: u16,
+}
+
+impl Tx {
+    /// Keeps a new policy with its rules.
+    pub async fn insert_policy(&mut self, policy: &PolicyRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO policies (id, account_id, name, description, enabled, source_posture_checks, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(policy.id.as_str())
+        .bind(policy.account_id.as_str())
+        .bind(&policy.name)
+        .bind(&policy.description)
+        .bind(policy.enabled)
+        .bind(json_text(&policy.source_posture_checks))
+        .bind(policy.created_at.as_nanos())
+        .execute(self.conn())
+        .await?;
+        for rule in &policy.rules {
+            self.insert_policy_rule(policy, rule).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_policy_rule(
+        &mut self,
+        policy: &PolicyRow,
+        rule: &PolicyRuleRow,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO policy_rules (id, policy_id, account_id, name, description, enabled, action, bidirectional, \
+             protocol, sources, destinations, source_resource, destination_resource, ports, port_ranges, \
+             authorized_groups) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        )
+        .bind(&rule.id)
+        .bind(policy.id.as_str())
+        .bind(policy.account_id.as_str())
+        .bind(&rule.name)
+        .bind(&rule.description)
+        .bind(rule.enabled)
+        .bind(&rule.action)
+        .bind(rule.bidirectional)
+        .bind(&rule.protocol)
+        .bind(json_text(&rule.sources))
+        .bind(json_text(&rule.destinations))
+        .bind(rule.source_resource.as_ref().map(json_text))
+        .bind(rule.destination_resource.as_ref().map(json_text))
+        .bind(json_text(&rule.ports))
+        .bind(json_text(&rule.port_ranges))
+        .bind(json_text(&rule.authorized_groups))
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Personal access tokens and proxy tokens.
