@@ -1,0 +1,97 @@
+//! The routes by service, from which snapshots are published.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use meshgate_proto::{DomainName, ServiceId};
+use rustc_hash::FxHashMap;
+use tokio_util::sync::CancellationToken;
+
+use super::snapshot::{Route, Snapshot};
+
+/// What becomes of the connections that live under a route when it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LiveConnections {
+    /// They go on: who may pass and where it leads are as before.
+    Keep,
+    /// They end.
+    Cut,
+}
+
+/// All routes by service. Changes are collected and become visible together with [`RouteTable::publish`].
+///
+/// Where two services claim one host, the earlier keeps it until it goes.
+#[derive(Debug, Default)]
+pub(crate) struct RouteTable {
+    shared: Arc<ArcSwap<Snapshot>>,
+    services: FxHashMap<ServiceId, Arc<Route>>,
+    claims: FxHashMap<DomainName, Vec<ServiceId>>,
+    to_cut: Vec<CancellationToken>,
+    revision: u64,
+}
+
+impl RouteTable {
+    /// What requests read.
+    pub(crate) fn shared(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.shared
+    }
+
+    /// The number that the next published snapshot will have.
+    pub(crate) fn next_revision(&self) -> u64 {
+        self.revision + 1
+    }
+
+    /// Adds a route or replaces that of the same service.
+    pub(crate) fn put(&mut self, mut route: Route, live: LiveConnections) {
+        if let Some(old) = self.services.remove(&route.service_id) {
+            match live {
+                LiveConnections::Keep => route.closed = old.closed.clone(),
+                LiveConnections::Cut => self.to_cut.push(old.closed.clone()),
+            }
+            if old.domain != route.domain {
+                self.release(&old);
+            }
+        }
+        let claims = self.claims.entry(route.domain.clone()).or_default();
+        if !claims.contains(&route.service_id) {
+            claims.push(route.service_id.clone());
+        }
+        self.services.insert(route.service_id.clone(), Arc::new(route));
+    }
+
+    /// Takes the route of a service away.
+    pub(crate) fn remove(&mut self, service: &ServiceId) {
+        if let Some(old) = self.services.remove(service) {
+            self.to_cut.push(old.closed.clone());
+            self.release(&old);
+        }
+    }
+
+    /// The service that serves a host, if it is another than the given one.
+    pub(crate) fn rival(&self, service: &ServiceId, domain: &DomainName) -> Option<&ServiceId> {
+        self.claims.get(domain)?.first().filter(|first| *first != service)
+    }
+
+    /// Makes all changes visible at once, then ends the connections that must end.
+    pub(crate) fn publish(&mut self) {
+        self.revision += 1;
+        let hosts = self.claims.iter().filter_map(|(domain, claims)| {
+            let route = self.services.get(claims.first()?)?;
+            Some((domain.clone(), Arc::clone(route)))
+        });
+        let snapshot = Snapshot::new(hosts.collect(), self.revision);
+        self.shared.store(Arc::new(snapshot));
+        for closed in self.to_cut.drain(..) {
+            closed.cancel();
+        }
+    }
+
+    fn release(&mut self, route: &Route) {
+        if let Some(claims) = self.claims.get_mut(&route.domain) {
+            claims.retain(|claim| *claim != route.service_id);
+            if claims.is_empty() {
+                self.claims.remove(&route.domain);
+            }
+        }
+    }
+}
