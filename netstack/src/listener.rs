@@ -5,12 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use meshgate_netstack_core::PublicKey;
+use meshgate_netstack_core::{ListenOn, ListenerId, PortFilter, PublicKey};
+use tokio::sync::mpsc;
 
 use crate::TcpStream;
+use crate::shared::Shared;
 
-/// Says which ports an [`ListenSpec::AnyPort`] listener takes.
-pub type PortFilter = Arc<dyn Fn(u16) -> bool + Send + Sync>;
+/// Connections that wait to be accepted; further ones are reset.
+pub(crate) const BACKLOG: usize = 1024;
 
 /// What a listener takes.
 #[derive(Clone)]
@@ -22,6 +24,15 @@ pub enum ListenSpec {
         /// Asked once for each new connection, on the driver's task: must be quick.
         filter: PortFilter,
     },
+}
+
+impl From<ListenSpec> for ListenOn {
+    fn from(spec: ListenSpec) -> Self {
+        match spec {
+            ListenSpec::Port(port) => Self::Port(port),
+            ListenSpec::AnyPort { filter } => Self::AnyPort(filter),
+        }
+    }
 }
 
 impl fmt::Debug for ListenSpec {
@@ -46,13 +57,45 @@ pub struct Incoming {
     pub peer: PublicKey,
 }
 
-/// Takes connections; dropping it ends listening.
+impl Incoming {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            remote: stream.peer_addr(),
+            local: stream.local_addr(),
+            peer: stream.peer(),
+            stream,
+        }
+    }
+}
+
+/// Takes connections; dropping it ends listening, connections live on.
 #[derive(Debug)]
-pub struct TcpListener {}
+pub struct TcpListener {
+    id: ListenerId,
+    incoming: mpsc::Receiver<Incoming>,
+    shared: Arc<Shared>,
+}
 
 impl TcpListener {
-    /// Waits for the next connection; fails once the netstack is closed.
+    pub(crate) fn new(id: ListenerId, incoming: mpsc::Receiver<Incoming>, shared: Arc<Shared>) -> Self {
+        Self { id, incoming, shared }
+    }
+
+    /// Waits for the next connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// `NotConnected` once the netstack is closed.
     pub async fn accept(&mut self) -> io::Result<Incoming> {
-        todo!()
+        self.incoming
+            .recv()
+            .await
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        self.shared.node.lock().unlisten(self.id);
+        self.shared.acceptors.lock().remove(&self.id);
     }
 }

@@ -1,54 +1,77 @@
 //! A TCP stream inside the tunnel.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use meshgate_netstack_core::PublicKey;
+use meshgate_netstack_core::{PublicKey, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A TCP stream inside the tunnel.
 ///
 /// `shutdown` sends FIN and leaves reading open. Dropping closes: FIN, or RST when received data was not read.
+/// Errors carry a [`Failure`](crate::Failure) as their source. A stream does not keep its netstack alive: when the
+/// last [`Netstack`](crate::Netstack) handle goes, streams are reset.
 #[derive(Debug)]
-pub struct TcpStream {}
+pub struct TcpStream {
+    stream: Stream,
+}
 
 impl TcpStream {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream }
+    }
+
     /// Our overlay address and port.
     pub fn local_addr(&self) -> SocketAddr {
-        todo!()
+        self.stream.local_addr()
     }
 
     /// The peer's overlay address and port.
     pub fn peer_addr(&self) -> SocketAddr {
-        todo!()
+        self.stream.peer_addr()
     }
 
     /// The key of the peer at the other end.
     pub fn peer(&self) -> PublicKey {
-        todo!()
+        self.stream.peer()
     }
 
     /// Ends the connection with a reset.
     pub fn abort(&self) {
-        todo!()
+        self.stream.abort();
+    }
+
+    /// Waits until the peer has acknowledged everything written, or the connection is over.
+    pub async fn acknowledged(&self) {
+        std::future::poll_fn(|cx| self.stream.poll_acknowledged(cx)).await;
     }
 }
 
 impl AsyncRead for TcpStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        _buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        todo!()
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let len = ready!(self.stream.poll_read(cx, buf.initialize_unfilled()))?;
+        buf.advance(len);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for TcpStream {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, _buf: &[u8]) -> Poll<io::Result<usize>> {
-        todo!()
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -56,6 +79,7 @@ impl AsyncWrite for TcpStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        todo!()
+        self.stream.shutdown();
+        Poll::Ready(Ok(()))
     }
 }
