@@ -5,6 +5,7 @@
 //! translate. What changes is committed first and then told through [`changes`] to the reconcilers.
 
 pub mod access_logs;
+pub mod accounts;
 pub mod actor;
 pub mod admin;
 pub mod app;
@@ -13,6 +14,7 @@ pub mod authz;
 pub mod changes;
 pub mod clusters;
 pub mod config;
+pub mod data;
 pub mod error;
 pub mod groups;
 pub mod grpc;

@@ -62,8 +62,8 @@ pub struct SetupKeyRow {
     pub last_used: Option<UnixTime>,
     /// Groups its peers get.
     pub auto_groups: Vec<GroupId>,
-    /// How many it may let in; 0 = no limit.
-    pub usage_limit: u64,
+    /// How many it may let in; 0 or less = no limit.
+    pub usage_limit: i64,
     /// Its peers vanish when they stay away.
     pub ephemeral: bool,
     /// Its peers may ask for more DNS labels.
@@ -158,7 +158,7 @@ impl Tx {
         .bind(i64::try_from(key.used_times).unwrap_or(i64::MAX))
         .bind(opt_nanos(key.last_used))
         .bind(json_text(&key.auto_groups))
-        .bind(i64::try_from(key.usage_limit).unwrap_or(i64::MAX))
+        .bind(key.usage_limit)
         .bind(key.ephemeral)
         .bind(key.allow_extra_dns_labels)
         .execute(self.conn())
@@ -192,7 +192,7 @@ impl Tx {
         let done = sqlx::query(
             "UPDATE setup_keys SET used_times = used_times + 1, last_used = $3 \
              WHERE account_id = $1 AND id = $2 AND revoked = FALSE AND (expires_at IS NULL OR expires_at > $3) \
-             AND (usage_limit = 0 OR used_times < usage_limit)",
+             AND (usage_limit <= 0 OR used_times < usage_limit)",
         )
         .bind(scope.account().as_str())
         .bind(id.as_str())
