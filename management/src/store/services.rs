@@ -99,6 +99,28 @@ impl Store {
         }
         Ok(records)
     }
+
+    /// A page of the ids of the services that lead to a peer or a resource, by id; `after` as in
+    /// [`Store::cluster_services_anywhere`].
+    pub async fn services_with_target(
+        &self,
+        scope: &Scope,
+        target: &str,
+        after: Option<&ServiceId>,
+        limit: u32,
+    ) -> Result<Vec<ServiceId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT service_id FROM targets WHERE account_id = $1 AND target_id = $2 AND service_id > $3 \
+             ORDER BY service_id LIMIT $4",
+        )
+        .bind(scope.account().as_str())
+        .bind(target)
+        .bind(after.map_or("", ServiceId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(|row| Columns(row).id("service_id")).collect()
+    }
 }
 
 impl Tx {
