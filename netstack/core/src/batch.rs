@@ -48,7 +48,7 @@ pub struct Transmit<'a> {
 
 impl<'a> Transmit<'a> {
     /// The datagrams one by one.
-    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub fn datagrams(&self) -> std::slice::Chunks<'a, u8> {
         self.contents.chunks(self.segment_size)
     }
 }

@@ -40,7 +40,7 @@ const MAX_HALF_OPEN: usize = 1024;
 /// Connections that are established and that nobody took yet.
 const MAX_BACKLOG: usize = 1024;
 /// How long a connection may stay half open.
-const HALF_OPEN_TIME: Duration = Duration::from_secs(10);
+const HALF_OPEN_TIME: Duration = Duration::from_secs(30);
 /// How long a connection may take to end after its owner dropped it.
 const LINGER_TIME: Duration = Duration::from_secs(60);
 /// Received bytes after which a connection gets a turn before the batch is through, so that the sender's

@@ -1,0 +1,299 @@
+//! The virtual network and its clock.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use meshgate_netstack_core::{
+    Buffers, Cidr, ConnectError, Destination, Event, FirewallRule, Inbound, ListenOn, Node, NodeConfig,
+    PathKind, PeerConfig, Ports, PrivateKey, Progress, Protocol, PublicKey, Silence, Source, Stream, TxBatch,
+    Verdict,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Index of a node.
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+/// Turns at one instant from which on a node counts as spinning.
+const SPIN: usize = 2000;
+
+pub(crate) struct World {
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) events: [Vec<Event>; 2],
+    pub(crate) accepted: [Vec<Stream>; 2],
+    pub(crate) netem: Netem,
+    /// Sees every datagram that leaves a node; `false` drops it.
+    pub(crate) filter: Box<dyn FnMut(usize, &[u8]) -> bool>,
+    network: BinaryHeap<Reverse<(Instant, u64, usize, SocketAddr, Vec<u8>)>>,
+    batch: TxBatch,
+    rng: StdRng,
+    sequence: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Netem {
+    pub(crate) delay: Duration,
+    pub(crate) loss: f64,
+    pub(crate) duplicate: f64,
+    pub(crate) reorder: f64,
+}
+
+impl Netem {
+    pub(crate) const CLEAN: Self = Self {
+        delay: Duration::from_millis(10),
+        loss: 0.0,
+        duplicate: 0.0,
+        reorder: 0.0,
+    };
+}
+
+impl World {
+    /// Two nodes that know each other's endpoints and let everything in.
+    pub(crate) fn new(seed: u64) -> Self {
+        let start = Instant::now();
+        let mut world = Self {
+            start,
+            now: start,
+            nodes: [node(A, start, 0), node(B, start, 0)],
+            events: [Vec::new(), Vec::new()],
+            accepted: [Vec::new(), Vec::new()],
+            netem: Netem::CLEAN,
+            filter: Box::new(|_, _| true),
+            network: BinaryHeap::new(),
+            batch: TxBatch::new(),
+            rng: StdRng::seed_from_u64(seed),
+            sequence: 0,
+        };
+        world.introduce(A);
+        world.introduce(B);
+        world
+    }
+
+    /// Starts a node afresh, with its key and nothing else; it learns the other's endpoint from packets.
+    pub(crate) fn restart(&mut self, which: usize) {
+        self.nodes[which] = node(which, self.now, 1);
+        self.accepted[which].clear();
+        self.nodes[which].upsert_peer(self.now, peer(1 - which));
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// Runs until `done` holds; panics after `patience` of virtual time.
+    pub(crate) fn run_until(&mut self, patience: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = self.now + patience;
+        while !done(self) {
+            assert!(self.step(deadline), "not done after {patience:?}");
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let deadline = self.now + time;
+        while self.step(deadline) {}
+    }
+
+    pub(crate) fn dial(&mut self, from: usize, port: u16, deadline: Duration) -> Stream {
+        let to = SocketAddr::new(inner(1 - from), port);
+        self.nodes[from].connect(self.now, to, deadline).unwrap()
+    }
+
+    /// Waits for a dial to succeed or fail.
+    pub(crate) fn finish_dial(&mut self, stream: &Stream) -> Result<(), ConnectError> {
+        let mut outcome = Poll::Pending;
+        self.run_until(Duration::from_secs(60), |_| {
+            outcome = stream.poll_connected(&mut context());
+            outcome.is_ready()
+        });
+        match outcome {
+            Poll::Ready(result) => result,
+            Poll::Pending => unreachable!("the run ended"),
+        }
+    }
+
+    /// A connected pair of streams: the dialer's and the listener's.
+    pub(crate) fn connected(&mut self, from: usize) -> (Stream, Stream) {
+        let port = 1000 + u16::try_from(self.sequence % 1000).unwrap();
+        let listener = self.nodes[1 - from].listen(ListenOn::Port(port)).unwrap();
+        let dialed = self.dial(from, port, Duration::from_secs(60));
+        self.finish_dial(&dialed).unwrap();
+        self.run_until(Duration::from_secs(60), |world| {
+            !world.accepted[1 - from].is_empty()
+        });
+        self.nodes[1 - from].unlisten(listener);
+        (dialed, self.accepted[1 - from].remove(0))
+    }
+
+    /// Puts a datagram on the wire as if `source` had sent it to `to`.
+    pub(crate) fn inject(&mut self, source: SocketAddr, to: usize, datagram: Vec<u8>) {
+        self.sequence += 1;
+        self.network
+            .push(Reverse((self.now, self.sequence, to, source, datagram)));
+    }
+
+    /// Lets the nodes work and moves the clock to the next thing that happens; `false` when that is after `deadline`.
+    fn step(&mut self, deadline: Instant) -> bool {
+        self.drain();
+        let timeouts = self.nodes.iter().filter_map(Node::poll_timeout);
+        let arrival = self.network.peek().map(|Reverse((at, ..))| *at);
+        let Some(next) = timeouts.chain(arrival).min() else {
+            return self.skip_to(deadline);
+        };
+        if next > deadline {
+            return self.skip_to(deadline);
+        }
+        self.now = self.now.max(next);
+        while let Some(Reverse((at, ..))) = self.network.peek()
+            && *at <= self.now
+        {
+            let Some(Reverse((_, _, to, source, datagram))) = self.network.pop() else {
+                break;
+            };
+            self.nodes[to].handle_datagram(self.now, Source::Direct(source), &datagram, &mut self.batch);
+            self.emit(to);
+        }
+        for which in [A, B] {
+            self.nodes[which].handle_timeout(self.now, &mut self.batch);
+            self.emit(which);
+        }
+        self.drain();
+        for (which, node) in self.nodes.iter().enumerate() {
+            assert!(
+                node.poll_timeout().is_none_or(|at| at > self.now),
+                "node {which} asks for a timer in the past"
+            );
+        }
+        true
+    }
+
+    fn skip_to(&mut self, deadline: Instant) -> bool {
+        self.now = deadline;
+        false
+    }
+
+    fn drain(&mut self) {
+        for which in [A, B] {
+            let mut turns = 0;
+            loop {
+                let progress = self.nodes[which].poll_transmit(self.now, &mut self.batch);
+                self.emit(which);
+                turns += 1;
+                assert!(turns < SPIN, "node {which} never finishes its turn");
+                if progress == Progress::Done {
+                    break;
+                }
+            }
+            while let Some(event) = self.nodes[which].poll_event() {
+                self.events[which].push(event);
+            }
+            while let Some((_, stream)) = self.nodes[which].poll_accept() {
+                self.accepted[which].push(stream);
+            }
+        }
+    }
+
+    fn emit(&mut self, from: usize) {
+        let mut sent = Vec::new();
+        for run in self.batch.transmits() {
+            let Destination::Direct(to) = run.destination else {
+                continue;
+            };
+            sent.extend(run.datagrams().map(|datagram| (to, datagram.to_vec())));
+        }
+        self.batch.clear();
+        for (to, datagram) in sent {
+            let Some(to) = [A, B].into_iter().find(|which| endpoint(*which) == to) else {
+                continue;
+            };
+            if (self.filter)(from, &datagram) && !self.rng.random_bool(self.netem.loss) {
+                self.carry(from, to, datagram);
+            }
+        }
+    }
+
+    fn carry(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+        let copies = if self.rng.random_bool(self.netem.duplicate) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let late = self.rng.random_bool(self.netem.reorder);
+            let extra = if late { self.rng.random_range(0..20_000) } else { 0 };
+            let at = self.now + self.netem.delay + Duration::from_micros(extra);
+            self.sequence += 1;
+            self.network
+                .push(Reverse((at, self.sequence, to, endpoint(from), datagram.clone())));
+        }
+    }
+
+    fn introduce(&mut self, which: usize) {
+        self.nodes[which].upsert_peer(self.now, peer(1 - which));
+        self.nodes[which].set_path(
+            &key(1 - which).public_key(),
+            PathKind::Direct(endpoint(1 - which)),
+        );
+    }
+}
+
+pub(crate) fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+pub(crate) fn key(which: usize) -> PrivateKey {
+    PrivateKey::from_bytes([u8::try_from(which).unwrap() + 1; 32])
+}
+
+pub(crate) fn public_key(which: usize) -> PublicKey {
+    key(which).public_key()
+}
+
+pub(crate) fn endpoint(which: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(192, 0, 2, u8::try_from(which).unwrap() + 1), 51820))
+}
+
+pub(crate) fn inner(which: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(100, 64, 0, u8::try_from(which).unwrap() + 1))
+}
+
+pub(crate) fn peer(which: usize) -> PeerConfig {
+    PeerConfig {
+        public_key: public_key(which),
+        preshared_key: None,
+        allowed_ips: vec![Cidr::host(inner(which))],
+        keepalive: None,
+    }
+}
+
+pub(crate) fn allow(ports: Ports) -> FirewallRule {
+    FirewallRule {
+        source: "0.0.0.0/0".parse().unwrap(),
+        protocol: Protocol::All,
+        ports,
+        verdict: Verdict::Accept,
+    }
+}
+
+fn node(which: usize, now: Instant, life: u8) -> Node {
+    let config = NodeConfig {
+        private_key: key(which),
+        addresses: vec![inner(which)],
+        mtu: 1280,
+        buffers: Buffers {
+            receive: 64 << 10,
+            transmit: 64 << 10,
+        },
+        inbound: Inbound::Firewall,
+        silence: Silence::FailStreams,
+    };
+    let mut seed = [u8::try_from(which).unwrap(); 32];
+    seed[0] = life;
+    let mut node = Node::new(config, now, seed);
+    node.set_firewall(vec![allow(Ports::All)]);
+    node
+}
