@@ -5,12 +5,29 @@
 //! peers, paths and firewall rules of a userspace WireGuard node. [`Mesh::connect`] and [`Mesh::listen`]
 //! are what applications use.
 
+mod board;
+mod candidate;
+mod channel;
 mod config;
+mod direct;
+mod directory;
+mod early;
+mod engine;
+mod guard;
 mod key_file;
+mod management;
 mod management_url;
 mod mesh;
+mod network_map;
+mod peer;
+mod probe;
 mod ready;
+mod relay;
+mod signal;
 mod status;
+mod sync;
+mod system_meta;
+mod trust;
 
 pub use config::{MeshConfig, StartError};
 pub use key_file::load_or_create_key;

@@ -16,7 +16,7 @@ pub struct MeshStatus {
     pub signal: LinkStatus,
     /// The relay.
     pub relay: LinkStatus,
-    /// What the mesh gave us; `None` before the first map.
+    /// What the mesh gave us; `None` before the login.
     pub info: Option<MeshInfo>,
     /// Serial number of the map in force.
     pub map_serial: Option<u64>,
@@ -29,7 +29,11 @@ pub struct MeshStatus {
 impl MeshStatus {
     /// True when a map is in force and both signal and relay are up.
     pub fn is_ready(&self) -> bool {
-        self.info.is_some() && self.signal.is_up() && self.relay.is_up() && self.permanent.is_none()
+        self.info.is_some()
+            && self.map_serial.is_some()
+            && self.signal.is_up()
+            && self.relay.is_up()
+            && self.permanent.is_none()
     }
 
     /// The connection with that name.

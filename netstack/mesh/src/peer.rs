@@ -1,0 +1,546 @@
+//! One remote peer's connection. Pure: `handle_*` puts in, `poll_*` takes out.
+//!
+//! After one `handle_*` call, drain [`PeerConnection::poll_output`] until it is empty, then arm a timer for
+//! [`PeerConnection::poll_timeout`]. The machine decides when to OFFER, how packets reach the peer, when to
+//! start a handshake, and when the peer counts as gone, so that dials and streams fail instead of waiting.
+//!
+//! Two losses differ. When *our* relay connection drops, nothing is known about the peer: everything waits.
+//! When the relay says that *the peer* left, it has a moment to come back; then it is gone.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::RngCore;
+
+use crate::direct::DirectPath;
+use crate::guard::Guard;
+
+/// A peer that left the relay may come back this soon without its streams failing.
+const GRACE: Duration = Duration::from_secs(1);
+/// The relay answers at once about peers that are there; later silence means absence.
+const ASK_PATIENCE: Duration = Duration::from_secs(1);
+/// The same after the relay itself was away: the peer has to find it again too.
+const RETURN_PATIENCE: Duration = Duration::from_secs(6);
+/// The follower leaves the first handshake to the controller for so long.
+const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
+/// The follower checks a session that it kept through an outage after so long.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
+/// A peer that is online answers within this, or counts as frozen.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(5500);
+/// Shortest pause between two handshakes that signals ask for.
+const INITIATE_PAUSE: Duration = Duration::from_secs(1);
+/// First pause between two handshakes towards a frozen peer; doubles.
+const SILENT_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between two handshakes towards a frozen peer.
+const SILENT_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Which side steers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Ours is the greater key text: we start the first handshake.
+    Controller,
+    /// The peer starts the first handshake.
+    Follower,
+}
+
+/// How packets reach the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Route {
+    /// Not at all; connections wait.
+    #[default]
+    None,
+    /// Through the relay.
+    Relay,
+    /// The peer parked the connection: the first real packet wakes it.
+    Parked,
+    /// Straight to this address.
+    Direct(SocketAddr),
+}
+
+/// What dials and streams shall think of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is there, or may be.
+    Possible,
+    /// It is gone: they fail at once.
+    Gone,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Ask the relay to tell when the peer is online.
+    Subscribe,
+    /// Send an OFFER.
+    Offer,
+    /// Send an ANSWER.
+    Answer,
+    /// Send our own addresses.
+    Candidates,
+    /// Send a sealed probe to this address.
+    Probe(SocketAddr),
+    /// From now on packets go this way.
+    Route(Route),
+    /// Start a WireGuard handshake.
+    Initiate,
+    /// Tell dials and streams.
+    Reach(Reach),
+}
+
+/// Whether the sender of an OFFER or ANSWER speaks ICE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ice {
+    /// It gave credentials.
+    Offered,
+    /// It gave none: it uses relays, or addresses in our own way.
+    Absent,
+}
+
+/// What the relay says about the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// We have no relay.
+    Unknown,
+    /// Asked; no answer by then means absent.
+    Asked(Instant),
+    Online,
+    /// It left; gone for good at that time.
+    Leaving(Instant),
+    Offline,
+}
+
+/// Whether anybody wants the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Closed,
+    Open,
+    Parked,
+}
+
+/// What WireGuard says about the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    /// No session yet; the peer counts as frozen at that time.
+    Trying(Option<Instant>),
+    Established,
+    Silent {
+        retry: Instant,
+        pause: Duration,
+    },
+}
+
+/// One remote peer's connection.
+#[derive(Debug)]
+pub(crate) struct PeerConnection {
+    role: Role,
+    presence: Presence,
+    /// It was online when we last had word of it.
+    seen: bool,
+    wish: Wish,
+    link: Link,
+    guard: Guard,
+    direct: DirectPath,
+    /// The follower may use the relay.
+    invited: bool,
+    /// When the follower acts by itself.
+    own_move: Option<Instant>,
+    last_initiation: Option<Instant>,
+    route: Route,
+    reach: Reach,
+    outputs: VecDeque<Output>,
+}
+
+impl PeerConnection {
+    /// A connection that nobody wants yet.
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            role,
+            presence: Presence::Unknown,
+            seen: false,
+            wish: Wish::Closed,
+            link: Link::Down,
+            guard: Guard::default(),
+            direct: DirectPath::default(),
+            invited: false,
+            own_move: None,
+            last_initiation: None,
+            route: Route::None,
+            reach: Reach::Possible,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// How packets reach the peer now.
+    pub(crate) fn route(&self) -> Route {
+        self.route
+    }
+
+    /// True while a handshake is in force and nothing says that the peer left.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link == Link::Established && !matches!(self.route, Route::None | Route::Parked)
+    }
+
+    /// Our relay connection is up.
+    pub(crate) fn handle_relay_up(&mut self, now: Instant) {
+        let patience = if self.seen { RETURN_PATIENCE } else { ASK_PATIENCE };
+        self.presence = Presence::Asked(now + patience);
+        self.outputs.push_back(Output::Subscribe);
+        self.settle(now);
+    }
+
+    /// Our relay connection is down: nothing is known, so everything waits.
+    pub(crate) fn handle_relay_down(&mut self, now: Instant) {
+        self.presence = Presence::Unknown;
+        self.guard.stop();
+        if !matches!(self.link, Link::Silent { .. }) {
+            self.set_reach(Reach::Possible);
+        }
+        if let Link::Trying(answer_by) = &mut self.link {
+            *answer_by = None;
+        }
+        self.settle(now);
+    }
+
+    /// The relay says that the peer is there.
+    pub(crate) fn handle_online(&mut self, now: Instant) {
+        let returned = matches!(self.presence, Presence::Leaving(_));
+        let fresh = self.presence != Presence::Online;
+        self.presence = Presence::Online;
+        self.seen = true;
+        if !matches!(self.link, Link::Silent { .. }) {
+            self.set_reach(Reach::Possible);
+        }
+        if returned && self.link == Link::Established && self.direct.chosen().is_none() {
+            self.link = Link::Trying(Some(now + ANSWER_PATIENCE));
+            self.invited = true;
+            self.own_move = Some(now + CHECK_AFTER);
+        }
+        if fresh && self.wish == Wish::Open && self.direct.chosen().is_none() {
+            self.guard.hurry(now);
+            if let Link::Trying(answer_by) = &mut self.link {
+                answer_by.get_or_insert(now + ANSWER_PATIENCE);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The relay says that the peer left.
+    pub(crate) fn handle_offline(&mut self, now: Instant) {
+        if self.presence == Presence::Unknown {
+            return;
+        }
+        self.outputs.push_back(Output::Subscribe);
+        if !matches!(self.presence, Presence::Leaving(_) | Presence::Offline) {
+            self.presence = Presence::Leaving(now + GRACE);
+        }
+        self.guard.stop();
+        self.direct.doubt(now);
+        self.settle(now);
+    }
+
+    /// Somebody dials.
+    pub(crate) fn handle_wake(&mut self, now: Instant) {
+        if self.presence == Presence::Offline && self.direct.chosen().is_none() {
+            return;
+        }
+        let opened = self.wish != Wish::Open;
+        self.wish = Wish::Open;
+        let answer_by = (self.presence == Presence::Online).then(|| now + ANSWER_PATIENCE);
+        match &mut self.link {
+            Link::Down => self.link = Link::Trying(answer_by),
+            Link::Trying(until) => *until = until.or(answer_by),
+            Link::Silent { retry, .. } => *retry = (*retry).min(now + SILENT_PAUSE),
+            Link::Established => {}
+        }
+        if opened && self.link != Link::Established {
+            self.guard.start(now);
+        }
+        self.settle(now);
+    }
+
+    /// An OFFER came.
+    pub(crate) fn handle_offer(&mut self, now: Instant, ice: Ice) {
+        self.outputs.push_back(Output::Answer);
+        self.invite(now, ice);
+        if self.role == Role::Controller && self.route == Route::Relay {
+            self.initiate(now);
+        }
+    }
+
+    /// An ANSWER came.
+    pub(crate) fn handle_answer(&mut self, now: Instant, ice: Ice) {
+        self.invite(now, ice);
+    }
+
+    /// The peer parked the connection.
+    pub(crate) fn handle_go_idle(&mut self, now: Instant) {
+        if self.wish == Wish::Closed {
+            return;
+        }
+        self.wish = Wish::Parked;
+        self.link = Link::Down;
+        self.invited = false;
+        self.guard.stop();
+        self.direct.clear();
+        self.settle(now);
+    }
+
+    /// The peer named one of its addresses.
+    pub(crate) fn handle_candidate(&mut self, now: Instant, address: SocketAddr) {
+        self.direct.handle_candidate(now, address);
+        self.settle(now);
+    }
+
+    /// The peer answered a probe to this address.
+    pub(crate) fn handle_probe_answer(&mut self, now: Instant, address: SocketAddr) {
+        self.direct.handle_answer(now, address);
+        self.settle(now);
+    }
+
+    /// A datagram of the peer came through the relay although no path is open.
+    pub(crate) fn handle_datagram(&mut self, now: Instant) {
+        if self.presence == Presence::Unknown {
+            return;
+        }
+        self.presence = Presence::Online;
+        self.seen = true;
+        if !matches!(self.link, Link::Silent { .. }) {
+            self.set_reach(Reach::Possible);
+        }
+        self.wish = Wish::Open;
+        self.invited = true;
+        if self.link == Link::Down {
+            self.link = Link::Trying(None);
+            self.guard.follow(now);
+        }
+        self.settle(now);
+    }
+
+    /// A handshake completed.
+    pub(crate) fn handle_handshake(&mut self, now: Instant) {
+        if self.presence == Presence::Offline && self.direct.chosen().is_none() {
+            return;
+        }
+        self.link = Link::Established;
+        self.invited = true;
+        self.own_move = None;
+        self.guard.stop();
+        if self.wish == Wish::Closed {
+            self.wish = Wish::Open;
+        }
+        self.set_reach(Reach::Possible);
+        self.settle(now);
+    }
+
+    /// WireGuard says that the peer does not answer any more.
+    pub(crate) fn handle_silent(&mut self, now: Instant) {
+        if matches!(self.link, Link::Silent { .. } | Link::Down) {
+            return;
+        }
+        self.link = Link::Silent {
+            retry: now + SILENT_PAUSE,
+            pause: SILENT_PAUSE,
+        };
+        self.direct.clear();
+        self.set_reach(Reach::Gone);
+        if self.presence == Presence::Online && self.wish == Wish::Open {
+            self.guard.hurry(now);
+        }
+        self.settle(now);
+    }
+
+    /// Some time passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut dyn RngCore) {
+        let direct = self.direct.chosen();
+        self.direct.handle_timeout(now);
+        if direct.is_some() && self.direct.chosen().is_none() {
+            self.handle_direct_lost(now);
+        }
+        self.expire_presence(now);
+        self.expire_link(now);
+        self.settle(now);
+        if self.own_move.is_some_and(|at| at <= now) {
+            self.own_move = None;
+            self.invited = true;
+            self.settle(now);
+            if self.route == Route::Relay {
+                self.initiate(now);
+            }
+        }
+        while let Some(address) = self.direct.poll_probe(now) {
+            self.outputs.push_back(Output::Probe(address));
+        }
+        let can_meet = matches!(self.presence, Presence::Online | Presence::Asked(_));
+        if self.guard.poll(now, rng) && can_meet {
+            self.outputs.push_back(Output::Offer);
+            if self.route == Route::Relay {
+                self.initiate(now);
+            }
+        }
+    }
+
+    /// When [`PeerConnection::handle_timeout`] wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let presence = match self.presence {
+            Presence::Asked(until) | Presence::Leaving(until) => Some(until),
+            Presence::Unknown | Presence::Online | Presence::Offline => None,
+        };
+        let link = match self.link {
+            Link::Trying(until) => until,
+            Link::Silent { retry, .. } => (self.route != Route::None).then_some(retry),
+            Link::Down | Link::Established => None,
+        };
+        let others = [self.guard.deadline(), self.direct.deadline(), self.own_move];
+        others.into_iter().chain([presence, link]).flatten().min()
+    }
+
+    /// The next thing to do.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// An OFFER or ANSWER: the peer is alive and wants the connection.
+    fn invite(&mut self, now: Instant, ice: Ice) {
+        self.wish = Wish::Open;
+        match self.link {
+            Link::Down => {
+                self.link = Link::Trying(None);
+                self.guard.follow(now);
+            }
+            Link::Silent { .. } => {
+                self.link = Link::Trying(None);
+                self.set_reach(Reach::Possible);
+                if self.route == Route::Relay {
+                    self.initiate(now);
+                }
+            }
+            Link::Trying(_) | Link::Established => {}
+        }
+        if ice == Ice::Absent && self.direct.chosen().is_none() {
+            self.outputs.push_back(Output::Candidates);
+        }
+        self.settle(now);
+    }
+
+    /// The relay takes over; an OFFER starts a new search.
+    fn handle_direct_lost(&mut self, now: Instant) {
+        self.settle(now);
+        if self.route == Route::Relay {
+            self.initiate(now);
+            self.outputs.push_back(Output::Offer);
+        }
+    }
+
+    fn expire_presence(&mut self, now: Instant) {
+        let (Presence::Asked(until) | Presence::Leaving(until)) = self.presence else {
+            return;
+        };
+        if until > now {
+            return;
+        }
+        self.presence = Presence::Offline;
+        self.seen = false;
+        if self.direct.chosen().is_none() {
+            self.give_up();
+        }
+    }
+
+    /// The peer is gone: everybody fails, and the next dial starts from nothing.
+    fn give_up(&mut self) {
+        self.wish = Wish::Closed;
+        self.link = Link::Down;
+        self.invited = false;
+        self.own_move = None;
+        self.guard.stop();
+        self.direct.clear();
+        self.set_reach(Reach::Gone);
+    }
+
+    fn expire_link(&mut self, now: Instant) {
+        match &mut self.link {
+            Link::Trying(Some(until)) if *until <= now => {
+                if self.presence == Presence::Online {
+                    self.handle_silent(now);
+                } else {
+                    self.link = Link::Trying(None);
+                }
+            }
+            Link::Silent { retry, pause } if *retry <= now => {
+                *pause = (*pause * 2).min(SILENT_PAUSE_MAX);
+                *retry = now + *pause;
+                if self.route != Route::None {
+                    self.outputs.push_back(Output::Initiate);
+                }
+            }
+            Link::Down | Link::Trying(_) | Link::Established | Link::Silent { .. } => {}
+        }
+    }
+
+    /// Brings the route in line with everything else.
+    fn settle(&mut self, now: Instant) {
+        if self.presence == Presence::Offline
+            && self.direct.chosen().is_none()
+            && self.reach == Reach::Possible
+        {
+            self.give_up();
+        }
+        let wanted = self.wanted_route();
+        let waiting = self.presence == Presence::Online && self.wish == Wish::Open && wanted == Route::None;
+        if waiting {
+            self.own_move.get_or_insert(now + FOLLOWER_PATIENCE);
+        }
+        if wanted == self.route {
+            return;
+        }
+        let before = std::mem::replace(&mut self.route, wanted);
+        self.outputs.push_back(Output::Route(wanted));
+        let opened = matches!(before, Route::None | Route::Parked);
+        if !opened || !matches!(wanted, Route::Relay | Route::Direct(_)) {
+            return;
+        }
+        if self.role == Role::Controller {
+            self.last_initiation = Some(now);
+            self.outputs.push_back(Output::Initiate);
+        } else if self.link == Link::Established {
+            self.own_move = Some(now + CHECK_AFTER);
+        }
+    }
+
+    fn wanted_route(&self) -> Route {
+        match (self.wish, self.direct.chosen()) {
+            (Wish::Open, Some(address)) => return Route::Direct(address),
+            (Wish::Open, None) | (Wish::Parked | Wish::Closed, _) => {}
+        }
+        if self.presence != Presence::Online {
+            return Route::None;
+        }
+        match self.wish {
+            Wish::Closed => Route::None,
+            Wish::Parked => Route::Parked,
+            Wish::Open if self.role == Role::Controller || self.invited => Route::Relay,
+            Wish::Open => Route::None,
+        }
+    }
+
+    fn initiate(&mut self, now: Instant) {
+        let rested = self
+            .last_initiation
+            .is_none_or(|last| now.saturating_duration_since(last) >= INITIATE_PAUSE);
+        if rested {
+            self.last_initiation = Some(now);
+            self.outputs.push_back(Output::Initiate);
+        }
+    }
+
+    fn set_reach(&mut self, reach: Reach) {
+        if self.reach != reach {
+            self.reach = reach;
+            self.outputs.push_back(Output::Reach(reach));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
