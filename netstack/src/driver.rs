@@ -24,6 +24,8 @@ use crate::{Datagram, Incoming, TcpStream};
 const RECEIVES_PER_TURN: usize = 2;
 /// Pause before a full relay transport is tried again, if it does not call first.
 const RELAY_RETRY: Duration = Duration::from_millis(1);
+/// Pause after the socket failed, so that a lasting fault does not spin.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(100);
 /// Datagrams kept for a full relay transport. Connections stop first, so only handshakes and replies add to it.
 const RELAY_BACKLOG: usize = 1024;
 
@@ -52,7 +54,6 @@ impl Driver {
 
     /// Runs until the netstack stops; every connection is reset on the way out.
     pub(crate) async fn run(mut self) {
-        let done = self.shared.done.clone().drop_guard();
         while !self.shared.is_stopping() {
             let mut worked = false;
             for _ in 0..RECEIVES_PER_TURN {
@@ -61,6 +62,7 @@ impl Driver {
             worked |= self.receive_relayed().await;
             self.retry_relays();
             self.turn().await;
+            self.forget_removed();
             self.deliver();
             if worked {
                 tokio::task::yield_now().await;
@@ -70,8 +72,6 @@ impl Driver {
         }
         self.shared.node.lock().abort_all();
         self.turn().await;
-        self.shared.acceptors.lock().clear();
-        drop(done);
     }
 
     async fn receive_udp(&mut self) -> bool {
@@ -79,17 +79,18 @@ impl Driver {
         let (Some(socket), Some(mut received)) = (shared.socket.as_ref(), self.received.take()) else {
             return false;
         };
-        let any = socket.try_receive(&mut received);
+        if let Err(error) = socket.try_receive(&mut received) {
+            tracing::warn!(%error, "Receiving datagrams failed");
+            tokio::time::sleep(RECEIVE_PAUSE).await;
+        }
+        let total = received.datagrams().count();
         let mut handled = 0;
-        while any {
+        while handled < total {
             handled += self.ingest(&received, handled);
             self.flush().await;
-            if handled >= received.datagrams().count() {
-                break;
-            }
         }
         self.received = Some(received);
-        any
+        total > 0
     }
 
     /// Hands datagrams to the node from the `skip`th on, as long as its answers find room; says how many.
@@ -160,6 +161,16 @@ impl Driver {
             match progress {
                 Progress::Done => return,
                 Progress::BatchFull => tokio::task::consume_budget().await,
+            }
+        }
+    }
+
+    /// Lets go of the relay transports of peers that were removed, once their resets are out.
+    fn forget_removed(&mut self) {
+        for peer in self.shared.take_removed() {
+            if self.shared.node.lock().peer_stats(&peer).is_none() {
+                self.shared.sinks.lock().remove(&peer);
+                self.backlogs.remove(&peer);
             }
         }
     }
@@ -259,6 +270,16 @@ impl Driver {
         } else {
             Poll::Pending
         }
+    }
+}
+
+impl Drop for Driver {
+    /// However the driver ends, nobody may wait for it any longer.
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.shared.node.lock().abort_all();
+        self.shared.acceptors.lock().clear();
+        self.shared.done.cancel();
     }
 }
 

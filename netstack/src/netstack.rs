@@ -87,6 +87,7 @@ impl Netstack {
     /// Removes a peer; its connections fail.
     pub fn remove_peer(&self, peer: &PublicKey) {
         self.change(|node| node.remove_peer(peer));
+        self.shared().push_removed(*peer);
     }
 
     /// Sets how packets reach the peer; no effect for an unknown peer.
@@ -105,7 +106,7 @@ impl Netstack {
         if kind != PathKind::Relay {
             self.shared().sinks.lock().remove(peer);
         }
-        self.change(|node| node.set_path(peer, kind));
+        self.change(|node| node.set_path(Instant::now(), peer, kind));
     }
 
     /// Starts a handshake now.

@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) dropped: AtomicU64,
     pub(crate) done: CancellationToken,
     relay_input: Mutex<RelayInput>,
+    removed: Mutex<Vec<PublicKey>>,
     stopping: AtomicBool,
 }
 
@@ -60,6 +61,7 @@ impl Shared {
             dropped: AtomicU64::new(0),
             done: CancellationToken::new(),
             relay_input: Mutex::default(),
+            removed: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -83,6 +85,15 @@ impl Shared {
         let mut input = self.relay_input.lock();
         input.bytes = 0;
         std::mem::take(&mut input.queue)
+    }
+
+    /// Notes a removed peer; what its last packets need is kept until they left.
+    pub(crate) fn push_removed(&self, peer: PublicKey) {
+        self.removed.lock().push(peer);
+    }
+
+    pub(crate) fn take_removed(&self) -> Vec<PublicKey> {
+        std::mem::take(&mut self.removed.lock())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

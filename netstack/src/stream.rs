@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use meshgate_netstack_core::{PublicKey, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
 
 /// A TCP stream inside the tunnel.
 ///
@@ -51,7 +52,9 @@ impl TcpStream {
 
 impl AsyncRead for TcpStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let budget = ready!(poll_proceed(cx));
         let len = ready!(self.stream.poll_read(cx, buf.initialize_unfilled()))?;
+        budget.made_progress();
         buf.advance(len);
         Poll::Ready(Ok(()))
     }
@@ -59,7 +62,7 @@ impl AsyncRead for TcpStream {
 
 impl AsyncWrite for TcpStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, &[IoSlice::new(buf)])
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -67,7 +70,10 @@ impl AsyncWrite for TcpStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, bufs)
+        let budget = ready!(poll_proceed(cx));
+        let len = ready!(self.stream.poll_write(cx, bufs))?;
+        budget.made_progress();
+        Poll::Ready(Ok(len))
     }
 
     fn is_write_vectored(&self) -> bool {

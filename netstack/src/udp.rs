@@ -49,8 +49,8 @@ impl UdpTransport {
         &self.socket
     }
 
-    /// Fills `received`; `false` when nothing was waiting.
-    pub(crate) fn try_receive(&self, received: &mut Received) -> bool {
+    /// Fills `received`, with nothing when nothing was waiting.
+    pub(crate) fn try_receive(&self, received: &mut Received) -> io::Result<()> {
         received.count = 0;
         let mut slots = received.memory.chunks_mut(SLOT_LEN).map(IoSliceMut::new);
         let mut slots: [IoSliceMut<'_>; RECEIVE_SLOTS] =
@@ -59,8 +59,11 @@ impl UdpTransport {
         let outcome = self.socket.try_io(Interest::READABLE, || {
             self.state.recv(UdpSockRef::from(&self.socket), &mut slots, metas)
         });
-        received.count = outcome.unwrap_or(0);
-        received.count > 0
+        received.count = match outcome {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            outcome => outcome?,
+        };
+        Ok(())
     }
 
     /// Sends datagrams of `segment_size` (the last may be shorter), waiting a little while the socket is full.
@@ -84,7 +87,9 @@ impl UdpTransport {
     /// Sends one datagram if the socket has room now.
     pub(crate) fn try_send(&self, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
         // Straight to the socket: tokio knows of its readiness only after the driver once waited for it.
-        SockRef::from(&self.socket).send_to(payload, &self.mapped(to).into()).map(|_| ())
+        SockRef::from(&self.socket)
+            .send_to(payload, &self.mapped(to).into())
+            .map(|_| ())
     }
 
     async fn send_chunk(&self, to: SocketAddr, segment_size: usize, contents: &[u8]) -> io::Result<()> {

@@ -186,7 +186,7 @@ mod tests {
     fn never_exceeds_the_segment_limit() {
         let mut batch = TxBatch::new();
 
-        for _ in 0..MAX_SEGMENTS + 1 {
+        for _ in 0..=MAX_SEGMENTS {
             batch.commit(32, to(1));
         }
 

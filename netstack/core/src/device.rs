@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use crate::allowed_ips::AllowedIps;
 use crate::batch::TxBatch;
 use crate::noise::{Identified, Identity, Message};
-use crate::{Event, PathKind, PeerConfig, PrivateKey, PublicKey, Source};
+use crate::{Event, PeerConfig, PrivateKey, PublicKey, Source};
 use liveness::Due;
 use peer::{Peer, PeerId, Received};
 
@@ -45,6 +45,15 @@ pub(crate) enum Inner {
     Rejected,
     /// Its inner source belongs to somebody else.
     Spoofed,
+}
+
+/// Outcome of [`Device::handle_timeout`].
+#[derive(Debug, Default)]
+pub(crate) struct Ticked {
+    /// Peers that do not answer.
+    pub(crate) silent: Vec<PeerId>,
+    /// Peers that nothing came from for so long, and that nothing is asked of.
+    pub(crate) quiet: Vec<(PeerId, Duration)>,
 }
 
 impl Device {
@@ -112,7 +121,7 @@ impl Device {
             .tunnel(&config.public_key, config.preshared_key.as_ref(), id.0);
         let mut peer = Peer::new(id, config, noise, now);
         if let Some(old) = self.peers.remove(&id) {
-            peer.set_path(old.path());
+            peer.set_path(now, old.path());
             peer.set_online(old.is_online());
         }
         self.peers.insert(id, peer);
@@ -178,12 +187,12 @@ impl Device {
         (!self.peers.is_empty()).then(|| self.last_tick + TICK)
     }
 
-    /// Runs every peer's timers if they are due; says which peers fell silent.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, batch: &mut TxBatch) -> Vec<PeerId> {
-        let mut silent = Vec::new();
+    /// Runs every peer's timers if they are due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, batch: &mut TxBatch) -> Ticked {
+        let mut ticked = Ticked::default();
         let gap = now.saturating_duration_since(self.last_tick);
         if self.peers.is_empty() || gap < TICK {
-            return silent;
+            return ticked;
         }
         self.last_tick = now;
         if now.saturating_duration_since(self.last_reset) >= Duration::from_secs(1) {
@@ -195,19 +204,13 @@ impl Device {
                 peer.forgive(gap);
             }
             if peer.tick(now, batch) == Some(Due::Silent) {
-                silent.push(peer.id());
+                ticked.silent.push(peer.id());
+            }
+            if let Some(quiet) = peer.quiet_for(now) {
+                ticked.quiet.push((peer.id(), quiet));
             }
         }
-        silent
-    }
-
-    /// Peers that were quiet for a while although they have a path and nothing is being asked of them.
-    pub(crate) fn quiet_peers(&self, now: Instant) -> impl Iterator<Item = (PeerId, Duration)> {
-        self.peers.values().filter_map(move |peer| {
-            let quiet = peer.liveness().quiet_for(now)?;
-            let idle = quiet >= liveness::PROBE_AFTER && !peer.liveness().is_waiting();
-            (idle && peer.path() != PathKind::None).then(|| (peer.id(), quiet))
-        })
+        ticked
     }
 
     fn initiator(&self, source: Source, datagram: &[u8], batch: &mut TxBatch) -> Option<PeerId> {

@@ -75,7 +75,7 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// ICMP and ICMPv6.
+    /// ICMP of either family.
     Icmp,
 }
 

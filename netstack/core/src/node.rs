@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 use crate::batch::TxBatch;
 use crate::connection::Stream;
-use crate::device::peer::PeerId;
+use crate::device::peer::{Peer, PeerId};
 use crate::device::{Device, Inner};
 use crate::kick::Kick;
 use crate::stack::Stack;
@@ -103,14 +103,14 @@ impl Node {
     /// Runs timers. The batch must have room.
     pub fn handle_timeout(&mut self, now: Instant, batch: &mut TxBatch) {
         let before = (batch.len(), batch.bytes());
-        for silent in self.device.handle_timeout(now, batch) {
+        let ticked = self.device.handle_timeout(now, batch);
+        for silent in ticked.silent {
             if let Some(peer) = self.device.peer(silent) {
                 self.events.push_back(Event::PeerSilent { peer: peer.key() });
             }
             self.stack.silence_peer(silent, self.silence);
         }
-        let quiet: Vec<_> = self.device.quiet_peers(now).collect();
-        for (peer, quiet) in quiet {
+        for (peer, quiet) in ticked.quiet {
             self.stack.probe(now, peer, quiet);
         }
         self.stack.handle_timeout(now);
@@ -191,9 +191,13 @@ impl Node {
         self.stack.set_firewall(Firewall::new(rules));
     }
 
-    /// Adds a peer or changes it; its path stays, its sessions too unless the pre-shared key changed.
+    /// Adds a peer or changes it; its path stays, its sessions too unless the pre-shared key changed. Connections to
+    /// addresses that it no longer has fail.
     pub fn upsert_peer(&mut self, now: Instant, config: PeerConfig) {
         self.device.upsert(config, now, &mut self.rng);
+        let device = &self.device;
+        self.stack
+            .fail_unrouted(|address| device.route(address).map(Peer::id));
     }
 
     /// Removes a peer; its connections are reset.
@@ -205,11 +209,11 @@ impl Node {
     }
 
     /// Sets how packets reach the peer.
-    pub fn set_path(&mut self, key: &PublicKey, path: PathKind) {
+    pub fn set_path(&mut self, now: Instant, key: &PublicKey, path: PathKind) {
         if let Some(id) = self.device.id(key)
             && let Some(peer) = self.device.peer_mut(id)
         {
-            peer.set_path(path);
+            peer.set_path(now, path);
             self.stack.mark_peer(id);
         }
     }
@@ -257,7 +261,7 @@ impl Node {
         self.device
             .id(key)
             .and_then(|id| self.device.peer(id))
-            .map(crate::device::peer::Peer::stats)
+            .map(Peer::stats)
     }
 
     /// Counters of the node.

@@ -101,8 +101,8 @@ pub(crate) fn join(from: &Side, to: &Side, capacity: usize) -> Arc<MemoryRelay> 
             back.relay_ready();
         }
     });
-    from.net
-        .set_path(&to.key, Path::Relay(RelaySink::new(relay.clone())));
+    let transport: Arc<dyn RelayTransport> = Arc::<MemoryRelay>::clone(&relay);
+    from.net.set_path(&to.key, Path::Relay(RelaySink::new(transport)));
     relay
 }
 

@@ -66,6 +66,11 @@ impl Liveness {
         self.last_initiation = Some(now);
     }
 
+    /// What is unanswered counts from now.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.unanswered_since = self.unanswered_since.map(|_| now);
+    }
+
     /// The whole program stood still for `gap`: the peer had no chance to be heard.
     pub(crate) fn forgive(&mut self, gap: Duration) {
         for clock in [&mut self.unanswered_since, &mut self.last_received] {
@@ -133,7 +138,7 @@ mod tests {
         let mut liveness = Liveness::default();
         liveness.on_demand(start);
         run(&mut liveness, start, 20);
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
 
         liveness.on_demand(later);
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::liveness::{Due, Liveness};
+use super::liveness::{Due, Liveness, PROBE_AFTER};
 use crate::batch::{Destination, TxBatch};
 use crate::noise::{Noise, Opened, Sealed};
 use crate::{Event, PathKind, PeerConfig, PeerStats, PublicKey, Source};
@@ -70,7 +70,11 @@ impl Peer {
         self.path
     }
 
-    pub(crate) fn set_path(&mut self, path: PathKind) {
+    /// Moves the peer to another path, where it gets a fresh chance to answer.
+    pub(crate) fn set_path(&mut self, now: Instant, path: PathKind) {
+        if path != self.path {
+            self.liveness.restart(now);
+        }
         self.path = path;
         self.blocked = false;
         self.seen = None;
@@ -94,8 +98,13 @@ impl Peer {
         self.path != PathKind::None && !self.blocked
     }
 
-    pub(crate) fn liveness(&self) -> &Liveness {
-        &self.liveness
+    /// How long nothing came from a peer that has a path and owes no answer, if that is worth a probe.
+    pub(crate) fn quiet_for(&self, now: Instant) -> Option<Duration> {
+        let quiet = self
+            .liveness
+            .quiet_for(now)
+            .filter(|quiet| *quiet >= PROBE_AFTER)?;
+        (self.path != PathKind::None && !self.liveness.is_waiting()).then_some(quiet)
     }
 
     pub(crate) fn stats(&self) -> PeerStats {

@@ -12,7 +12,7 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 16_384..=u16::MAX;
 /// Random draws before the range is searched in order.
 const DRAWS: usize = 32;
 /// How long a four-tuple rests after its connection ended.
-const QUARANTINE: Duration = Duration::from_secs(60);
+const QUARANTINE: Duration = Duration::from_mins(1);
 /// Resting four-tuples kept; beyond this the oldest is freed early.
 const MAX_RESTING: usize = 16_384;
 
@@ -112,7 +112,7 @@ mod tests {
         quarantine.add(now, flow(1));
 
         assert!(quarantine.contains(now + Duration::from_secs(59), &flow(1)));
-        assert!(!quarantine.contains(now + Duration::from_secs(60), &flow(1)));
+        assert!(!quarantine.contains(now + Duration::from_mins(1), &flow(1)));
     }
 
     #[test]

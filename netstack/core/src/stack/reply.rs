@@ -32,7 +32,7 @@ pub(crate) fn final_ack(packet: &Packet<'_>, segment: &Segment, out: &mut Vec<u8
     );
 }
 
-/// The answer to an ICMP or ICMPv6 echo request; `false` for anything else.
+/// The answer to an echo request of either family; `false` for anything else.
 pub(crate) fn echo(packet: &Packet<'_>, at: usize, out: &mut Vec<u8>) -> bool {
     let (request, reply) = if packet.source.is_ipv4() {
         (8, 0)

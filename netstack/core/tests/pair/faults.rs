@@ -160,7 +160,7 @@ fn a_moved_peer_is_followed() {
 fn a_relay_path_stays_when_packets_come_directly() {
     let mut world = World::new(1);
     world.connected(A);
-    world.nodes[B].set_path(&public_key(A), PathKind::Relay);
+    world.nodes[B].set_path(world.now, &public_key(A), PathKind::Relay);
 
     let _stream = world.dial(A, 7, SECONDS);
     world.run_for(SECONDS);
@@ -276,14 +276,14 @@ fn a_node_without_peers_sleeps() {
 #[test]
 fn waits_for_a_path_without_spinning() {
     let mut world = World::new(1);
-    world.nodes[A].set_path(&public_key(B), PathKind::None);
+    world.nodes[A].set_path(world.now, &public_key(B), PathKind::None);
     world.nodes[B].listen(ListenOn::Port(7)).unwrap();
     let stream = world.dial(A, 7, SECONDS * 30);
     world.run_for(SECONDS * 20);
     assert!(stream.poll_connected(&mut context()).is_pending());
     assert_eq!(world.nodes[A].stats().tx_datagrams, 0);
 
-    world.nodes[A].set_path(&public_key(B), PathKind::Direct(endpoint(B)));
+    world.nodes[A].set_path(world.now, &public_key(B), PathKind::Direct(endpoint(B)));
 
     world.finish_dial(&stream).unwrap();
     assert!(world.elapsed() < SECONDS * 21);

@@ -213,7 +213,7 @@ fn a_relay_may_not_lend_its_name() {
         now,
         ..
     } = World::new(1);
-    victim.set_path(&public_key(A), PathKind::Relay);
+    victim.set_path(now, &public_key(A), PathKind::Relay);
     honest.initiate(&public_key(B));
     let mut batch = TxBatch::new();
     honest.poll_transmit(now, &mut batch);

@@ -184,7 +184,7 @@ fn a_full_buffer_waits_for_its_reader() {
     let (ours, theirs) = world.connected(A);
     let mut accepted = 0;
     for _ in 0..20 {
-        accepted += write_some(&ours, &[7; 50_000]);
+        accepted += write_some(&ours, &vec![7; 50_000]);
         world.run_for(SECONDS);
     }
     assert!(accepted < 200_000, "the window never closed: {accepted}");

@@ -28,11 +28,23 @@ pub(crate) struct World {
     pub(crate) accepted: [Vec<Stream>; 2],
     pub(crate) netem: Netem,
     /// Sees every datagram that leaves a node; `false` drops it.
-    pub(crate) filter: Box<dyn FnMut(usize, &[u8]) -> bool>,
-    network: BinaryHeap<Reverse<(Instant, u64, usize, SocketAddr, Vec<u8>)>>,
+    pub(crate) filter: Filter,
+    network: BinaryHeap<Reverse<Flying>>,
     batch: TxBatch,
     rng: StdRng,
     sequence: u64,
+}
+
+type Filter = Box<dyn FnMut(usize, &[u8]) -> bool>;
+
+/// A datagram on its way.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flying {
+    arrival: Instant,
+    sequence: u64,
+    to: usize,
+    source: SocketAddr,
+    datagram: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +118,7 @@ impl World {
     /// Waits for a dial to succeed or fail.
     pub(crate) fn finish_dial(&mut self, stream: &Stream) -> Result<(), ConnectError> {
         let mut outcome = Poll::Pending;
-        self.run_until(Duration::from_secs(60), |_| {
+        self.run_until(Duration::from_mins(1), |_| {
             outcome = stream.poll_connected(&mut context());
             outcome.is_ready()
         });
@@ -120,9 +132,9 @@ impl World {
     pub(crate) fn connected(&mut self, from: usize) -> (Stream, Stream) {
         let port = 1000 + u16::try_from(self.sequence % 1000).unwrap();
         let listener = self.nodes[1 - from].listen(ListenOn::Port(port)).unwrap();
-        let dialed = self.dial(from, port, Duration::from_secs(60));
+        let dialed = self.dial(from, port, Duration::from_mins(1));
         self.finish_dial(&dialed).unwrap();
-        self.run_until(Duration::from_secs(60), |world| {
+        self.run_until(Duration::from_mins(1), |world| {
             !world.accepted[1 - from].is_empty()
         });
         self.nodes[1 - from].unlisten(listener);
@@ -132,15 +144,20 @@ impl World {
     /// Puts a datagram on the wire as if `source` had sent it to `to`.
     pub(crate) fn inject(&mut self, source: SocketAddr, to: usize, datagram: Vec<u8>) {
         self.sequence += 1;
-        self.network
-            .push(Reverse((self.now, self.sequence, to, source, datagram)));
+        self.network.push(Reverse(Flying {
+            arrival: self.now,
+            sequence: self.sequence,
+            to,
+            source,
+            datagram,
+        }));
     }
 
     /// Lets the nodes work and moves the clock to the next thing that happens; `false` when that is after `deadline`.
     fn step(&mut self, deadline: Instant) -> bool {
         self.drain();
         let timeouts = self.nodes.iter().filter_map(Node::poll_timeout);
-        let arrival = self.network.peek().map(|Reverse((at, ..))| *at);
+        let arrival = self.network.peek().map(|Reverse(flying)| flying.arrival);
         let Some(next) = timeouts.chain(arrival).min() else {
             return self.skip_to(deadline);
         };
@@ -148,10 +165,13 @@ impl World {
             return self.skip_to(deadline);
         }
         self.now = self.now.max(next);
-        while let Some(Reverse((at, ..))) = self.network.peek()
-            && *at <= self.now
+        while let Some(Reverse(flying)) = self.network.peek()
+            && flying.arrival <= self.now
         {
-            let Some(Reverse((_, _, to, source, datagram))) = self.network.pop() else {
+            let Some(Reverse(Flying {
+                to, source, datagram, ..
+            })) = self.network.pop()
+            else {
                 break;
             };
             self.nodes[to].handle_datagram(self.now, Source::Direct(source), &datagram, &mut self.batch);
@@ -211,12 +231,12 @@ impl World {
                 continue;
             };
             if (self.filter)(from, &datagram) && !self.rng.random_bool(self.netem.loss) {
-                self.carry(from, to, datagram);
+                self.carry(from, to, &datagram);
             }
         }
     }
 
-    fn carry(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+    fn carry(&mut self, from: usize, to: usize, datagram: &[u8]) {
         let copies = if self.rng.random_bool(self.netem.duplicate) {
             2
         } else {
@@ -227,14 +247,21 @@ impl World {
             let extra = if late { self.rng.random_range(0..20_000) } else { 0 };
             let at = self.now + self.netem.delay + Duration::from_micros(extra);
             self.sequence += 1;
-            self.network
-                .push(Reverse((at, self.sequence, to, endpoint(from), datagram.clone())));
+            let (sequence, source, datagram) = (self.sequence, endpoint(from), datagram.to_vec());
+            self.network.push(Reverse(Flying {
+                arrival: at,
+                sequence,
+                to,
+                source,
+                datagram,
+            }));
         }
     }
 
     fn introduce(&mut self, which: usize) {
         self.nodes[which].upsert_peer(self.now, peer(1 - which));
         self.nodes[which].set_path(
+            self.now,
             &key(1 - which).public_key(),
             PathKind::Direct(endpoint(1 - which)),
         );

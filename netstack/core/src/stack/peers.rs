@@ -1,0 +1,127 @@
+//! What happens to many connections at once: a peer comes, falls silent or goes, a rule or an address changes.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::receive::tcp_flow;
+use super::{Entry, Origin, Stack, Stage};
+use crate::connection::ConnectionId;
+use crate::device::liveness::PROBE_AFTER;
+use crate::device::peer::PeerId;
+use crate::{Failure, Firewall, Silence};
+
+/// A connection that did not move data for so long is probed more rarely.
+const RECENT: Duration = Duration::from_mins(1);
+/// Quiet time after which even an idle connection is probed.
+const PROBE_IDLE_AFTER: Duration = Duration::from_secs(15);
+
+impl Stack {
+    /// Gives every connection of the peer a turn: it can be sent to again.
+    pub(crate) fn mark_peer(&mut self, peer: PeerId) {
+        for id in self.of_peer(peer) {
+            self.mark(id);
+        }
+    }
+
+    /// The peer is gone.
+    pub(crate) fn fail_peer(&mut self, peer: PeerId, failure: Failure) {
+        for id in self.of_peer(peer) {
+            self.fail(id, failure);
+        }
+    }
+
+    /// Fails the connections whose other end is no longer routed to their peer.
+    pub(crate) fn fail_unrouted(&mut self, route: impl Fn(IpAddr) -> Option<PeerId>) {
+        let lost = |entry: &Entry| route(entry.tuple.remote.ip()) != Some(entry.peer);
+        for id in self.select(lost) {
+            self.fail(id, Failure::PeerOffline);
+        }
+    }
+
+    /// The peer does not answer.
+    pub(crate) fn silence_peer(&mut self, peer: PeerId, silence: Silence) {
+        for id in self.of_peer(peer) {
+            let dialing = self
+                .connections
+                .get(&id)
+                .is_some_and(|entry| entry.stage == Stage::Dialing);
+            if dialing || silence == Silence::FailStreams {
+                self.fail(id, Failure::PeerOffline);
+            }
+        }
+    }
+
+    pub(crate) fn fail_all(&mut self, failure: Failure) {
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.fail(id, failure);
+        }
+    }
+
+    /// Replaces our addresses; connections from one that is gone fail.
+    pub(crate) fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.addresses = addresses;
+        let gone = |entry: &Entry| !self.addresses.contains(&entry.tuple.local.ip());
+        let gone: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, entry)| gone(entry))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.fail(id, Failure::Aborted);
+        }
+    }
+
+    /// Replaces the inbound rules; connections that others opened and that are no longer allowed fail.
+    pub(crate) fn set_firewall(&mut self, firewall: Firewall) {
+        self.firewall = firewall;
+        let denied = |entry: &Entry| {
+            entry.origin == Origin::Theirs
+                && !self.admits(tcp_flow(entry.tuple.remote.ip(), entry.tuple.local.port()))
+        };
+        let denied: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, entry)| denied(entry))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in denied {
+            self.fail(id, Failure::Aborted);
+        }
+    }
+
+    /// Asks a quiet peer for a sign of life on a connection where somebody may be waiting.
+    pub(crate) fn probe(&mut self, now: Instant, peer: PeerId, quiet: Duration) {
+        let Some(ids) = self.by_peer.get(&peer) else {
+            return;
+        };
+        let idle_too = quiet >= PROBE_IDLE_AFTER;
+        let chosen = ids.iter().copied().find(|id| {
+            self.connections.get(id).is_some_and(|entry| {
+                let recent = now.saturating_duration_since(entry.last_data) < RECENT;
+                entry.stage == Stage::Established && (idle_too || recent || entry.connection.is_awaiting())
+            })
+        });
+        let Some(entry) = chosen.and_then(|id| self.connections.get(&id)) else {
+            return;
+        };
+        entry.connection.lock().tcp.probe(PROBE_AFTER);
+        let id = entry.connection.id;
+        self.mark(id);
+    }
+
+    fn select(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<ConnectionId> {
+        self.connections
+            .iter()
+            .filter(|(_, entry)| wanted(entry))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn of_peer(&self, peer: PeerId) -> Vec<ConnectionId> {
+        self.by_peer
+            .get(&peer)
+            .map(|ids| ids.iter().copied().collect())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,183 @@
+//! Packets from peers: to their connection, to a new one, or answered and forgotten.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::four_tuple::FourTuple;
+use super::link::{self, Link};
+use super::packet::{Packet, Segment, Transport};
+use super::reply;
+use super::tcp::{Setup, Tcp};
+use super::turn::Cause;
+use super::{Origin, Stack, Stage};
+use crate::batch::TxBatch;
+use crate::connection::ConnectionId;
+use crate::device::peer::Peer;
+use crate::{Flow, Inbound, Protocol, Verdict};
+
+/// Connections that others began and that are not established yet.
+const MAX_HALF_OPEN: usize = 1024;
+/// How long a connection may stay half open.
+const HALF_OPEN_TIME: Duration = Duration::from_secs(30);
+/// Received bytes after which a connection gets a turn before the batch is through, so that the sender's
+/// acknowledgement clock keeps ticking.
+const ACK_EVERY: usize = 48 << 10;
+
+impl Stack {
+    /// Takes an inner packet whose source was checked to be `peer`'s.
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Instant,
+        peer: &mut Peer,
+        packet: &Packet<'_>,
+        batch: &mut TxBatch,
+        rng: &mut StdRng,
+    ) {
+        match packet.transport {
+            Transport::Tcp(segment) => {
+                let tuple = FourTuple {
+                    local: packet.local(&segment),
+                    remote: packet.remote(&segment),
+                };
+                match self.flows.get(&tuple) {
+                    Some(id) => self.handle_segment(now, *id, peer, packet, &segment, batch),
+                    None => self.handle_stray(now, tuple, peer, packet, &segment, batch, rng),
+                }
+            }
+            Transport::Icmp(at) => {
+                let flow = Flow {
+                    source: packet.source,
+                    protocol: Protocol::Icmp,
+                    port: 0,
+                };
+                if self.admits(flow) && reply::echo(packet, at, &mut self.reply) {
+                    self.send_reply(now, peer, batch);
+                }
+            }
+            Transport::Other => self.refused += 1,
+        }
+    }
+
+    /// Says whether somebody else may start this flow.
+    pub(super) fn admits(&self, flow: Flow) -> bool {
+        match self.inbound {
+            Inbound::DenyAll => false,
+            Inbound::Firewall => self.firewall.judge(flow) == Verdict::Accept,
+        }
+    }
+
+    fn handle_segment(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        peer: &mut Peer,
+        packet: &Packet<'_>,
+        segment: &Segment,
+        batch: &mut TxBatch,
+    ) {
+        let Some(entry) = self
+            .connections
+            .get_mut(&id)
+            .filter(|entry| entry.peer == peer.id())
+        else {
+            return;
+        };
+        if segment.payload_len > 0 {
+            entry.last_data = now;
+            entry.received += packet.bytes.len();
+        }
+        let due = entry.received >= ACK_EVERY;
+        let connection = Arc::clone(&entry.connection);
+        let mut state = connection.lock();
+        let mut link = Link {
+            now,
+            mtu: self.mtu,
+            peer,
+            batch,
+            scratch: &mut self.scratch,
+            received: Some(packet.bytes),
+        };
+        state.tcp.receive(self.epoch, &mut link);
+        self.observe(id, &mut state, Cause::Received);
+        drop(state);
+        if due {
+            self.turn(now, id, Some(peer), batch);
+        } else {
+            self.mark(id);
+        }
+    }
+
+    /// Handles a segment that belongs to no connection.
+    #[expect(clippy::too_many_arguments, reason = "everything a new connection is made of")]
+    fn handle_stray(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        peer: &mut Peer,
+        packet: &Packet<'_>,
+        segment: &Segment,
+        batch: &mut TxBatch,
+        rng: &mut StdRng,
+    ) {
+        let flags = segment.flags;
+        if flags.rst() {
+            return;
+        }
+        let opens = flags.syn() && !flags.ack() && !flags.fin();
+        if !opens {
+            if !self.quarantine.contains(now, &tuple) {
+                reply::reset(packet, segment, &mut self.reply);
+                self.send_reply(now, peer, batch);
+            } else if flags.fin() {
+                reply::final_ack(packet, segment, &mut self.reply);
+                self.send_reply(now, peer, batch);
+            }
+            return;
+        }
+        if !self.admits(tcp_flow(packet.source, segment.destination_port)) || self.half_open >= MAX_HALF_OPEN
+        {
+            self.refused += 1;
+            return;
+        }
+        let Some(listener) = self.listeners.lookup(segment.destination_port) else {
+            self.refused += 1;
+            reply::reset(packet, segment, &mut self.reply);
+            self.send_reply(now, peer, batch);
+            return;
+        };
+
+        self.quarantine.release(&tuple);
+        let setup = Setup {
+            local: tuple.local,
+            remote: tuple.remote,
+            mtu: self.mtu,
+            buffers: self.buffers,
+            seed: rng.random(),
+        };
+        let Some(tcp) = Tcp::listen(&setup) else { return };
+        self.half_open += 1;
+        let stage = Stage::HalfOpen(listener);
+        let connection = self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);
+        self.handle_segment(now, connection.id, peer, packet, segment, batch);
+    }
+
+    fn send_reply(&mut self, now: Instant, peer: &mut Peer, batch: &mut TxBatch) {
+        let len = self.reply.len();
+        if len <= usize::from(self.mtu) {
+            self.scratch[..len].copy_from_slice(&self.reply);
+            link::send(now, peer, &mut self.scratch, len, batch);
+        }
+    }
+}
+
+pub(super) fn tcp_flow(source: IpAddr, port: u16) -> Flow {
+    Flow {
+        source,
+        protocol: Protocol::Tcp,
+        port,
+    }
+}

@@ -1,0 +1,189 @@
+//! The driver's turn: what connections send, when they want the next turn, and how they end.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::link::Link;
+use super::tcp::Phase;
+use super::{Stack, Stage};
+use crate::Failure;
+use crate::batch::TxBatch;
+use crate::connection::{ConnectionId, State, Stream};
+use crate::device::Device;
+use crate::device::peer::Peer;
+
+/// Connections that are established and that nobody took yet.
+const MAX_BACKLOG: usize = 1024;
+/// How long a connection may take to end after its owner dropped it.
+const LINGER_TIME: Duration = Duration::from_mins(1);
+/// A connection that both sides finished rests once its acknowledgement left; smoltcp's own timer is longer than this.
+const RESTING_AFTER: Duration = Duration::from_secs(2);
+/// Shortest time between two turns that a timer asks for.
+const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
+
+/// What a connection just did, which tells why it may have closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Received,
+    Sent,
+}
+
+impl Stack {
+    /// Gives a turn to every connection that wants one; `false` when the batch is full before that.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, device: &mut Device, batch: &mut TxBatch) -> bool {
+        let mut marked = std::mem::take(&mut self.marked);
+        self.kick.take_marked(&mut marked);
+        for id in marked.drain(..) {
+            self.mark(id);
+        }
+        self.marked = marked;
+        while batch.has_egress_room() {
+            let Some(id) = self.dirty.pop_front() else {
+                return true;
+            };
+            let peer = self
+                .connections
+                .get(&id)
+                .and_then(|entry| device.peer_mut(entry.peer));
+            self.turn(now, id, peer, batch);
+        }
+        self.dirty.is_empty()
+    }
+
+    /// Marks the connections whose timers are due, and fails those whose deadline passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(entry) = self
+                .connections
+                .get_mut(&id)
+                .filter(|entry| entry.scheduled == Some(at))
+            else {
+                continue;
+            };
+            entry.scheduled = None;
+            if entry.deadline.is_some_and(|deadline| deadline <= now) {
+                entry.connection.lock().fail(Failure::TimedOut);
+            }
+            self.mark(id);
+        }
+    }
+
+    /// When [`Stack::handle_timeout`] wants to run.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Lets a connection send and schedules its next turn.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        peer: Option<&mut Peer>,
+        batch: &mut TxBatch,
+    ) {
+        let Some(entry) = self.connections.get_mut(&id) else {
+            return;
+        };
+        entry.dirty = false;
+        entry.received = 0;
+        let connection = Arc::clone(&entry.connection);
+        connection.unmark();
+        let mut state = connection.lock();
+        if state.released && state.tcp.unread() > 0 {
+            state.tcp.abort();
+        }
+        let mut sends = false;
+        if let Some(peer) = peer.filter(|peer| peer.can_transmit()) {
+            let mut link = Link {
+                now,
+                mtu: self.mtu,
+                peer,
+                batch,
+                scratch: &mut self.scratch,
+                received: None,
+            };
+            state.tcp.transmit(self.epoch, &mut link);
+            sends = true;
+        }
+        self.observe(id, &mut state, Cause::Sent);
+        let full = sends && !batch.has_egress_room();
+        let wants = if sends && !full {
+            state.tcp.poll_at(self.epoch, now)
+        } else {
+            None
+        };
+        let phase = state.tcp.phase();
+        let rests = phase == Phase::TimeWait && !full && wants.is_none_or(|at| at > now + RESTING_AFTER);
+        if phase == Phase::Closed || phase == Phase::Listening || rests {
+            // A batch that is full may have kept the reset from leaving; then it has to wait.
+            if !(full && phase == Phase::Closed) {
+                drop(state);
+                self.remove(now, id);
+                return;
+            }
+        }
+        let released = state.released;
+        drop(state);
+        if full {
+            self.mark(id);
+        }
+        self.schedule(now, id, wants, released);
+    }
+
+    fn schedule(&mut self, now: Instant, id: ConnectionId, wants: Option<Instant>, released: bool) {
+        let Some(entry) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if released && entry.deadline.is_none() {
+            entry.deadline = Some(now + LINGER_TIME);
+        }
+        let wants = wants.map(|at| at.max(now + TIMER_GRANULARITY));
+        let next = [wants, entry.deadline].into_iter().flatten().min();
+        if let Some(at) = next
+            && entry.scheduled.is_none_or(|scheduled| at < scheduled)
+        {
+            entry.scheduled = Some(at);
+            self.timers.push(Reverse((at, id)));
+        }
+    }
+
+    /// Notices what changed: established, finished by the other side, or broken.
+    pub(super) fn observe(&mut self, id: ConnectionId, state: &mut State, cause: Cause) {
+        let Some(entry) = self.connections.get_mut(&id) else {
+            return;
+        };
+        entry.remote_finished |= state.tcp.remote_finished();
+        let phase = state.tcp.phase();
+        if phase == Phase::Closed {
+            let failure = match (entry.stage, cause) {
+                (Stage::Established, _) if entry.remote_finished => return,
+                (Stage::Dialing, Cause::Received) => Failure::Refused,
+                (_, Cause::Received) => Failure::Reset,
+                (_, Cause::Sent) => Failure::TimedOut,
+            };
+            state.failure.get_or_insert(failure);
+            return;
+        }
+        if matches!(phase, Phase::Listening | Phase::Opening) || entry.stage == Stage::Established {
+            return;
+        }
+        let stage = std::mem::replace(&mut entry.stage, Stage::Established);
+        entry.deadline = None;
+        if let Stage::HalfOpen(listener) = stage {
+            self.half_open -= 1;
+            if self.backlog.len() < MAX_BACKLOG {
+                self.backlog
+                    .push_back((listener, Stream::new(Arc::clone(&entry.connection))));
+            } else {
+                self.refused += 1;
+                state.released = true;
+                state.fail(Failure::Aborted);
+            }
+        }
+    }
+}
