@@ -26,6 +26,8 @@ pub struct Grant {
     pub account: AccountId,
     /// The proxy token of the stream that the mapping went to.
     pub proxy_token: TokenId,
+    /// The cluster of the proxy that it went to.
+    pub cluster: String,
 }
 
 /// The tokens that are out.
@@ -79,12 +81,13 @@ impl OneTimeTokens {
         token.into()
     }
 
-    /// Uses a token up. False when it is unknown, used, too old, or for something else; in the last case it is
-    /// used up all the same.
+    /// Uses a token up and tells what it opens. `None` when it is unknown, used or too old.
+    ///
+    /// Whether that is what the caller wants is for him to check; a wrong use uses the token up all the same.
     #[must_use]
-    pub fn consume(&self, token: &str, wanted: &Grant, now: UnixTime) -> bool {
-        let issued = self.inner.lock().grants.remove(&hash(token));
-        issued.is_some_and(|issued| issued.grant == *wanted && now < issued.expires_at)
+    pub fn consume(&self, token: &str, now: UnixTime) -> Option<Grant> {
+        let issued = self.inner.lock().grants.remove(&hash(token))?;
+        (now < issued.expires_at).then_some(issued.grant)
     }
 
     #[cfg(test)]
@@ -118,11 +121,12 @@ fn hash(token: &str) -> Hash {
 mod tests {
     use super::*;
 
-    fn grant(service: &str) -> Grant {
+    fn grant() -> Grant {
         Grant {
-            service: ServiceId::new(service),
+            service: ServiceId::new("svc"),
             account: AccountId::new("acc"),
             proxy_token: TokenId::new("tok"),
+            cluster: "proxy.test".to_owned(),
         }
     }
 
@@ -131,49 +135,36 @@ mod tests {
     }
 
     #[test]
-    fn opens_once_for_what_it_was_made_for() {
+    fn opens_once() {
         let tokens = OneTimeTokens::default();
-        let token = tokens.issue(grant("a"), at(0));
+        let token = tokens.issue(grant(), at(0));
 
         assert_eq!(token.expose().len(), 44);
         assert!(token.expose().ends_with('='));
-        assert!(tokens.consume(token.expose(), &grant("a"), at(299)));
-        assert!(!tokens.consume(token.expose(), &grant("a"), at(299)));
-        assert!(!tokens.consume("bogus", &grant("a"), at(0)));
-    }
-
-    #[test]
-    fn a_wrong_use_uses_it_up() {
-        let tokens = OneTimeTokens::default();
-        let token = tokens.issue(grant("a"), at(0));
-        let stolen = Grant {
-            proxy_token: TokenId::new("other"),
-            ..grant("a")
-        };
-
-        assert!(!tokens.consume(token.expose(), &stolen, at(0)));
-        assert!(!tokens.consume(token.expose(), &grant("a"), at(0)));
+        assert_eq!(tokens.consume(token.expose(), at(299)), Some(grant()));
+        assert_eq!(tokens.consume(token.expose(), at(299)), None);
+        assert_eq!(tokens.consume("bogus", at(0)), None);
     }
 
     #[test]
     fn ends_after_five_minutes() {
         let tokens = OneTimeTokens::default();
-        let token = tokens.issue(grant("a"), at(0));
+        let token = tokens.issue(grant(), at(0));
 
-        assert!(!tokens.consume(token.expose(), &grant("a"), at(300)));
+        assert_eq!(tokens.consume(token.expose(), at(300)), None);
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_go_first() {
         let tokens = OneTimeTokens::with_capacity(100);
-        let first = tokens.issue(grant("a"), at(0));
-        let issued: Vec<_> = (0..1000).map(|_| tokens.issue(grant("a"), at(1))).collect();
+        let first = tokens.issue(grant(), at(0));
+        let issued: Vec<_> = (0..1000).map(|_| tokens.issue(grant(), at(1))).collect();
 
         assert_eq!(tokens.len(), 100);
-        assert!(!tokens.consume(first.expose(), &grant("a"), at(2)));
-        assert!(tokens.consume(issued[999].expose(), &grant("a"), at(2)));
+        assert_eq!(tokens.consume(first.expose(), at(2)), None);
+        assert!(tokens.consume(issued[999].expose(), at(2)).is_some());
 
-        let _last = tokens.issue(grant("a"), at(1000));
+        let _last = tokens.issue(grant(), at(1000));
         assert_eq!(tokens.len(), 1);
     }
 }

@@ -2,9 +2,18 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use meshgate_proto::UnixTime;
+
+/// What counts as one source: an IPv4 address, an IPv6 /56 (what an access provider gives one customer).
+pub(crate) fn source_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 72))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// How fast tries may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,13 +10,13 @@
 //!   then one every two seconds. Two seconds after an attack ends the owner gets in; a PIN of six digits
 //!   takes eleven days on average.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use meshgate_proto::{ServiceId, UnixTime};
 use parking_lot::Mutex;
 
-use crate::throttle::{Rate, Throttle};
+use crate::throttle::{Rate, Throttle, source_network};
 
 const PER_SOURCE: Rate = Rate { burst: 10, refill: Duration::from_secs(6) };
 const ALL_SOURCES: Rate = Rate { burst: 100, refill: Duration::from_secs(1) };
@@ -70,7 +70,7 @@ impl GuessLimiter {
         source: Option<IpAddr>,
         now: UnixTime,
     ) -> Result<CountedGuess, TooManyGuesses> {
-        let source = source.map(network_of);
+        let source = source.map(source_network);
         let counted_for_all = self.0.lock().count(service, source, now)?;
         Ok(CountedGuess { service: service.clone(), source, counted_for_all })
     }
@@ -109,14 +109,6 @@ impl Buckets {
                 Err(refused(retry_after))
             }
         }
-    }
-}
-
-/// One customer of an access provider counts as one: an IPv4 address, an IPv6 /56.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 72))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -182,6 +174,6 @@ mod tests {
             .sum();
 
         assert_eq!(passed, 10);
-        assert_eq!(network_of("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(source_network("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
     }
 }

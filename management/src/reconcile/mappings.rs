@@ -1,1 +1,70 @@
-//! Sends services to the proxies of their cluster.
+//! Publishes mappings: brings what each connected proxy knows to what is stored.
+//!
+//! A proxy's stream has a [`Publisher`] of its own. It remembers what it sent, so a change that makes no
+//! difference to that proxy costs no message, and one rule, [`desired_mapping`], decides for the snapshot and
+//! for every later change. The [`MappingHub`] passes on only *which* service changed; the publisher reads the
+//! present state itself, so it can never send an older state after a newer one.
+
+pub mod desired;
+pub mod hub;
+pub mod published;
+pub mod publisher;
+
+pub use desired::{ProxyView, TargetHosts, desired_mapping};
+pub use hub::{Connection, Dirty, MappingHub, StreamEnd};
+pub use published::Published;
+pub use publisher::{Publisher, PublisherSettings};
+
+use meshgate_proto::PeerId;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::Scope;
+use crate::changes::Change;
+use crate::store::{Store, StoreError};
+
+/// Passes changes on to the publishers until `shutdown`.
+///
+/// When it falls behind it ends all streams: the proxies come back for a whole snapshot.
+pub async fn run(store: Store, mut changes: Receiver<Change>, hub: &MappingHub, shutdown: CancellationToken) {
+    loop {
+        let change = tokio::select! {
+            () = shutdown.cancelled() => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            Ok(change) => pass_on(&store, hub, change).await,
+            Err(RecvError::Lagged(lost)) => {
+                tracing::warn!(lost, "Too many changes at once; proxies start over");
+                hub.end_all(StreamEnd::Overflow);
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn pass_on(store: &Store, hub: &MappingHub, change: Change) {
+    match change {
+        Change::Service { account, service } | Change::ServiceRemoved { account, service, .. } => {
+            hub.mark(&account, &Dirty::Service { account: account.clone(), service });
+        }
+        Change::Peer { account, peer } | Change::PeerRemoved { account, peer, .. } => {
+            let scope = Scope::authenticated(account.clone());
+            match is_target(store, &scope, &peer).await {
+                Ok(false) => {}
+                Ok(true) => hub.mark(&account, &Dirty::Target { account: account.clone(), target: peer }),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "Could not look up services of a peer");
+                    hub.end_all(StreamEnd::Overflow);
+                }
+            }
+        }
+        Change::ProxyTokenRevoked { token } => hub.end_token(&token),
+        Change::Account { .. } | Change::Group { .. } | Change::Policy { .. } | Change::ProxiesChanged { .. } => {}
+    }
+}
+
+async fn is_target(store: &Store, scope: &Scope, peer: &PeerId) -> Result<bool, StoreError> {
+    Ok(!store.services_with_target(scope, peer.as_str(), None, 1).await?.is_empty())
+}

@@ -20,7 +20,7 @@ pub struct ProxyTokenRow {
     /// Standard base64 of the SHA-256 of the whole token.
     pub hashed_token: String,
     /// Whose services it serves; none = everybody's.
-    pub account: Option<AccountId>,
+    pub account_id: Option<AccountId>,
     /// End of its life; none = never.
     pub expires_at: Option<UnixTime>,
     /// Who made it: a user id, or `CLI`.
@@ -88,7 +88,7 @@ impl Store {
 
 impl Tx {
     /// Adds a token.
-    pub async fn insert_proxy_token_anywhere(&mut self, token: &ProxyTokenRow) -> Result<(), StoreError> {
+    pub async fn insert_proxy_token(&mut self, token: &ProxyTokenRow) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO proxy_access_tokens (id, name, hashed_token, account_id, expires_at, created_by, \
              created_at, last_used, revoked) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -96,7 +96,7 @@ impl Tx {
         .bind(token.id.as_str())
         .bind(&token.name)
         .bind(&token.hashed_token)
-        .bind(token.account.as_ref().map(AccountId::as_str))
+        .bind(token.account_id.as_ref().map(AccountId::as_str))
         .bind(token.expires_at.map(UnixTime::as_nanos))
         .bind(&token.created_by)
         .bind(token.created_at.as_nanos())
@@ -149,7 +149,7 @@ fn token(row: &SqliteRow) -> Result<ProxyTokenRow, StoreError> {
         id: TokenId::new(row.try_get::<String, _>("id")?),
         name: row.try_get("name")?,
         hashed_token: row.try_get("hashed_token")?,
-        account: row
+        account_id: row
             .try_get::<Option<String>, _>("account_id")?
             .map(AccountId::new),
         expires_at: time("expires_at")?,
