@@ -3,8 +3,15 @@
 mod access;
 mod access_log;
 mod config;
+mod control;
+mod edge;
+mod errors;
+mod handler;
+mod health;
 mod login;
+mod metrics;
 mod routing;
+mod tunnels;
 mod upstream;
 
 pub use config::{

@@ -1,0 +1,161 @@
+//! Makes the effects of a message true: routes, tunnels and reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshgate_proto::{Mapping, ServiceId};
+
+use super::report::{StatusBoard, Subject};
+use super::sync::{Broken, Effect};
+use crate::routing::{LiveConnections, RouteTable, Unservable, compile, unavailable};
+use crate::tunnels::Tunnels;
+
+/// Owns the route table. Nothing here waits: tunnels open on their own.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    table: RouteTable,
+    tunnels: Tunnels,
+    board: Arc<StatusBoard>,
+    /// Services whose host another service serves.
+    shadowed: BTreeMap<ServiceId, Arc<Mapping>>,
+}
+
+impl Applier {
+    /// An applier that changes `table`.
+    pub(crate) fn new(table: RouteTable, tunnels: Tunnels, board: Arc<StatusBoard>) -> Self {
+        Self {
+            table,
+            tunnels,
+            board,
+            shadowed: BTreeMap::new(),
+        }
+    }
+
+    /// Applies effects in order and makes them visible together.
+    pub(crate) fn apply(&mut self, effects: Vec<Effect>) {
+        let mut changed = false;
+        for effect in effects {
+            match effect {
+                Effect::Refresh(mapping) => {
+                    self.require_tunnel(&mapping);
+                    continue;
+                }
+                Effect::Serve { mapping, live } => self.serve(&mapping, live),
+                Effect::Break(broken) => self.break_service(broken),
+                Effect::Withdraw(service) => self.withdraw(&service),
+            }
+            changed = true;
+        }
+        if changed {
+            self.table.publish();
+            self.uncover();
+        }
+    }
+
+    fn serve(&mut self, mapping: &Arc<Mapping>, live: LiveConnections) {
+        self.shadowed.remove(&mapping.id);
+        let route = match compile(mapping, self.table.next_revision(), &self.tunnels) {
+            Ok(route) => route,
+            Err(error) => return self.refuse(mapping, &error),
+        };
+        self.table.put(route, live);
+        self.require_tunnel(mapping);
+        if let Some(rival) = self.table.rival(&mapping.id, &mapping.domain) {
+            let reason = format!("{} is already served by service {rival}", mapping.domain);
+            tracing::warn!(service.id = %mapping.id, reason, "Service cannot be served");
+            self.board
+                .put(&mapping.id, &mapping.account_id, Subject::Broken(reason));
+            self.shadowed.insert(mapping.id.clone(), Arc::clone(mapping));
+            return;
+        }
+        self.board.put(&mapping.id, &mapping.account_id, served(mapping));
+    }
+
+    /// A mapping that was understood and cannot be served.
+    fn refuse(&mut self, mapping: &Mapping, error: &Unservable) {
+        tracing::warn!(service.id = %mapping.id, error = %error, "Service cannot be served");
+        self.tunnels.release(&mapping.id, None);
+        match error {
+            Unservable::Mode(_) => self.table.remove(&mapping.id),
+            Unservable::Policy(_) | Unservable::Path(_) | Unservable::Target { .. } => {
+                let (id, account) = (mapping.id.clone(), mapping.account_id.clone());
+                let route = unavailable(id, account, mapping.domain.clone(), error.to_string());
+                self.table.put(route, LiveConnections::Cut);
+            }
+        }
+        self.board.put(
+            &mapping.id,
+            &mapping.account_id,
+            Subject::Broken(error.to_string()),
+        );
+    }
+
+    /// A mapping that was not understood. Its former host keeps the page that says so.
+    fn break_service(&mut self, broken: Broken) {
+        let Broken {
+            service_id,
+            account_id,
+            domain,
+            reason,
+        } = broken;
+        tracing::warn!(service.id = %service_id, error = %reason, "Mapping was not understood");
+        self.shadowed.remove(&service_id);
+        self.tunnels.release(&service_id, None);
+        self.board
+            .put(&service_id, &account_id, Subject::Broken(reason.clone()));
+        match domain {
+            Some(domain) => {
+                self.table.put(
+                    unavailable(service_id, account_id, domain, reason),
+                    LiveConnections::Cut,
+                );
+            }
+            None => self.table.remove(&service_id),
+        }
+    }
+
+    fn withdraw(&mut self, service: &ServiceId) {
+        self.shadowed.remove(service);
+        self.table.remove(service);
+        self.tunnels.release(service, None);
+        self.board.remove(service);
+    }
+
+    fn require_tunnel(&self, mapping: &Mapping) {
+        if tunnelled(mapping) {
+            self.tunnels.release(&mapping.id, Some(&mapping.account_id));
+            self.tunnels
+                .require(&mapping.account_id, &mapping.id, &mapping.auth_token);
+        } else {
+            self.tunnels.release(&mapping.id, None);
+        }
+    }
+
+    /// Reports the services whose host has become theirs.
+    fn uncover(&mut self) {
+        let Self {
+            table,
+            board,
+            shadowed,
+            ..
+        } = self;
+        shadowed.retain(|id, mapping| {
+            if table.rival(id, &mapping.domain).is_some() {
+                return true;
+            }
+            board.put(id, &mapping.account_id, served(mapping));
+            false
+        });
+    }
+}
+
+fn served(mapping: &Mapping) -> Subject {
+    Subject::Served {
+        domain: mapping.domain.clone(),
+        tunnelled: tunnelled(mapping),
+    }
+}
+
+fn tunnelled(mapping: &Mapping) -> bool {
+    mapping.paths.iter().any(|path| !path.options.direct_upstream)
+}

@@ -1,0 +1,125 @@
+//! One stream after the other, for as long as the proxy lives.
+
+use std::sync::Arc;
+
+use meshgate_proto::ProxyHello;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use super::apply::Applier;
+use super::backoff::Backoff;
+use super::client::{CallError, ManagementClient, MappingStream};
+use super::session::{Ended, StreamKind, open, step};
+use super::sync::SyncState;
+use crate::health::Health;
+
+/// What came of the first attempt to reach management.
+#[derive(Debug)]
+pub(crate) enum FirstContact {
+    /// A stream is open.
+    Connected,
+    /// Management answered that it does not want this proxy: nothing but other settings will help.
+    Refused(CallError),
+    /// Management did not answer as it should; it is tried again.
+    Unreachable(CallError),
+}
+
+/// The control half of a proxy.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// Calls management.
+    pub(crate) client: ManagementClient,
+    /// First words on each stream.
+    pub(crate) hello: ProxyHello,
+    /// Makes changes true.
+    pub(crate) applier: Applier,
+    /// Shows how the stream stands.
+    pub(crate) health: Arc<Health>,
+    /// Woken when a new snapshot is wanted.
+    pub(crate) resync: Arc<Notify>,
+}
+
+impl Control {
+    /// Runs streams until `stop`; tells `first` what came of the first attempt, and ends after a refusal there.
+    pub(crate) async fn run(self, first: oneshot::Sender<FirstContact>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.streams(first) => {}
+        }
+    }
+
+    async fn streams(mut self, first: oneshot::Sender<FirstContact>) {
+        let mut first = Some(first);
+        let mut kind = StreamKind::default();
+        let mut state = SyncState::default();
+        let mut backoff = Backoff::default();
+        loop {
+            let ended = match open(&self.client, &self.hello, &mut kind).await {
+                Ok(stream) => self.stream(stream, &mut state, &mut first, &mut backoff).await,
+                Err(error) => Ended::Failed(error),
+            };
+            if let Ended::Failed(error) = &ended {
+                if first.is_some() && is_refusal(error.code) {
+                    return tell(&mut first, FirstContact::Refused(error.clone()));
+                }
+                tell(&mut first, FirstContact::Unreachable(error.clone()));
+                if error.code == Code::Unimplemented {
+                    kind = kind.other();
+                }
+            }
+            let wait = backoff.next(&mut rand::rng());
+            match ended {
+                Ended::Failed(error) => {
+                    tracing::warn!(error = %error, retry_ms = wait.as_millis(), "Mapping stream failed");
+                }
+                Ended::Closed => tracing::info!(
+                    retry_ms = wait.as_millis(),
+                    "Management closed the mapping stream"
+                ),
+                Ended::Resync => tracing::info!("Asking for a new snapshot"),
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        mut stream: MappingStream,
+        state: &mut SyncState,
+        first: &mut Option<oneshot::Sender<FirstContact>>,
+        backoff: &mut Backoff,
+    ) -> Ended {
+        self.health.set_connected(true);
+        tracing::info!(management = self.client.address(), "Mapping stream is open");
+        state.handle_started();
+        let ended = loop {
+            let step = step(&mut stream, state, &mut self.applier, &self.health, &self.resync).await;
+            match step {
+                Ok(()) => {
+                    tell(first, FirstContact::Connected);
+                    backoff.reset();
+                }
+                Err(ended) => break ended,
+            }
+        };
+        state.handle_ended();
+        self.health.set_connected(false);
+        ended
+    }
+}
+
+fn tell(first: &mut Option<oneshot::Sender<FirstContact>>, contact: FirstContact) {
+    if let Some(first) = first.take() {
+        // The receiver may have stopped waiting.
+        let _ = first.send(contact);
+    }
+}
+
+/// True for answers that only other settings can change.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::AlreadyExists
+    )
+}

@@ -1,0 +1,182 @@
+//! Counters of the proxy and their text for Prometheus.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::access_log::AccessLogSink;
+use crate::routing::Snapshot;
+use crate::tunnels::TunnelSummary;
+
+/// Counters that requests move.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    requests: AtomicU64,
+    active: AtomicI64,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    access_log: AccessLogSink,
+}
+
+/// Counts a request as active until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ActiveRequest(Arc<Metrics>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is looked up at the moment of a scrape.
+#[derive(Debug)]
+pub(crate) struct Scrape<'a> {
+    /// The mapping stream is open.
+    pub(crate) connected: bool,
+    /// All tunnels.
+    pub(crate) tunnels: &'a [TunnelSummary],
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub(crate) fn new(snapshot: Arc<ArcSwap<Snapshot>>, access_log: AccessLogSink) -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            active: AtomicI64::new(0),
+            snapshot,
+            access_log,
+        }
+    }
+
+    /// Counts a request.
+    pub(crate) fn begin(self: &Arc<Self>) -> ActiveRequest {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.active.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest(Arc::clone(self))
+    }
+
+    /// The text format of Prometheus.
+    pub(crate) fn render(&self, scrape: &Scrape<'_>) -> String {
+        let snapshot = self.snapshot.load();
+        let paths: usize = snapshot.routes().map(|route| route.paths.values().count()).sum();
+        let mut text = Text(String::new());
+        text.family(
+            "proxy_http_request_counter_total",
+            "counter",
+            "Requests that arrived.",
+        );
+        text.value(
+            "proxy_http_request_counter_total",
+            "",
+            self.requests.load(Ordering::Relaxed),
+        );
+        text.family("proxy_http_active_requests", "gauge", "Requests under way.");
+        text.value(
+            "proxy_http_active_requests",
+            "",
+            self.active.load(Ordering::Relaxed),
+        );
+        text.family("proxy_domains_count", "gauge", "Hosts that are served.");
+        text.value("proxy_domains_count", "", snapshot.routes().count());
+        text.family("proxy_paths_count", "gauge", "Targets that are served.");
+        text.value("proxy_paths_count", "", paths);
+        text.family("proxy_snapshot_revision", "counter", "Changes of the routes.");
+        text.value("proxy_snapshot_revision", "", snapshot.revision());
+        text.family(
+            "proxy_management_connected",
+            "gauge",
+            "1 while the mapping stream is open.",
+        );
+        text.value("proxy_management_connected", "", u8::from(scrape.connected));
+        text.family(
+            "proxy_access_log_dropped_total",
+            "counter",
+            "Access log lines that were dropped.",
+        );
+        text.value("proxy_access_log_dropped_total", "", self.access_log.dropped());
+        text.tunnels(scrape.tunnels);
+        text.0
+    }
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn value(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn tunnels(&mut self, tunnels: &[TunnelSummary]) {
+        let families: [(&str, &str, &str, fn(&TunnelSummary) -> u64); 3] = [
+            (
+                "proxy_tunnel_receive_bytes_total",
+                "counter",
+                "Bytes received from peers.",
+                |tunnel| tunnel.peers.iter().map(|peer| peer.rx).sum(),
+            ),
+            (
+                "proxy_tunnel_transmit_bytes_total",
+                "counter",
+                "Bytes sent to peers.",
+                |tunnel| tunnel.peers.iter().map(|peer| peer.tx).sum(),
+            ),
+            (
+                "proxy_tunnel_peers_connected",
+                "gauge",
+                "Peers with a handshake in force.",
+                |tunnel| tunnel.peers.iter().map(|peer| u64::from(peer.connected)).sum(),
+            ),
+        ];
+        for (name, kind, help, value) in families {
+            self.family(name, kind, help);
+            for tunnel in tunnels {
+                let labels = format!("{{account_id=\"{}\"}}", escaped(tunnel.account.as_str()));
+                self.value(name, &labels, value(tunnel));
+            }
+        }
+    }
+}
+
+fn escaped(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use meshgate_proto::AccountId;
+
+    use super::*;
+    use crate::tunnels::TunnelState;
+
+    #[test]
+    fn counts_requests_and_names_tunnels() {
+        let (sink, _lines) = AccessLogSink::new();
+        let metrics = Arc::new(Metrics::new(Arc::default(), sink));
+        let tunnel = TunnelSummary {
+            account: AccountId::new("a\"1"),
+            state: TunnelState::Ready,
+            status: None,
+            peers: Vec::new(),
+        };
+
+        let _active = metrics.begin();
+        drop(metrics.begin());
+        let text = metrics.render(&Scrape {
+            connected: true,
+            tunnels: &[tunnel],
+        });
+
+        assert!(text.contains("\nproxy_http_request_counter_total 2\n"));
+        assert!(text.contains("\nproxy_http_active_requests 1\n"));
+        assert!(text.contains("\nproxy_management_connected 1\n"));
+        assert!(text.contains("proxy_tunnel_receive_bytes_total{account_id=\"a\\\"1\"} 0\n"));
+    }
+}
