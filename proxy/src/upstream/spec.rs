@@ -6,6 +6,7 @@ use meshgate_proto::{AccountId, DomainName, PathMapping, ServiceId, TargetOption
 use url::{Host, Url};
 
 use super::dial::UpstreamAddress;
+use super::forwarded::is_fixed;
 
 /// Longest target URL that is taken, in bytes.
 const MAX_URL_LEN: usize = 2048;
@@ -87,8 +88,8 @@ pub enum InvalidTarget {
     /// A user name or password in the URL.
     #[error("target must not carry a user name or password")]
     Credentials,
-    /// A custom header that HTTP does not allow.
-    #[error("target has a custom header with an invalid name or value")]
+    /// A custom header that HTTP does not allow, or that belongs to the edge.
+    #[error("target has a custom header with an invalid or reserved name, or an invalid value")]
     CustomHeader,
 }
 
@@ -105,7 +106,11 @@ impl TargetSpec {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidTarget::Credentials);
         }
-        let port = url.port().unwrap_or(if names_port_80(text) { 80 } else { scheme.default_port() });
+        let port = url.port().unwrap_or(if names_port_80(text) {
+            80
+        } else {
+            scheme.default_port()
+        });
         if port == 0 {
             return Err(InvalidTarget::Port);
         }
@@ -166,7 +171,12 @@ fn address(url: &Url, port: u16) -> Result<UpstreamAddress, InvalidTarget> {
 
 fn check_headers(options: &TargetOptions) -> Result<(), InvalidTarget> {
     let fit = options.custom_headers.iter().all(|(name, value)| {
-        http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok()
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !is_fixed(&name))
+            && http::HeaderValue::from_str(value).is_ok()
     });
-    if fit { Ok(()) } else { Err(InvalidTarget::CustomHeader) }
+    if fit {
+        Ok(())
+    } else {
+        Err(InvalidTarget::CustomHeader)
+    }
 }

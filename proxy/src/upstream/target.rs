@@ -1,9 +1,21 @@
 //! One target of one service in one configuration, with the streams to it that wait for their next request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::Dialer;
+use super::h2::SharedConnection;
+use super::pool::{IdlePool, UpstreamIo};
 use super::spec::TargetSpec;
+use super::tls::TlsClient;
+
+/// How often idle streams are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A target that requests can be sent to.
 ///
@@ -13,12 +25,24 @@ use super::spec::TargetSpec;
 pub struct Target {
     spec: TargetSpec,
     dialer: Arc<dyn Dialer>,
+    idle: IdlePool,
+    sweeper: Mutex<Option<AbortOnDropHandle<()>>>,
+    http2: tokio::sync::Mutex<Option<SharedConnection>>,
+    tls: TlsClient,
 }
 
 impl Target {
     /// Makes a target without any stream.
     pub fn new(spec: TargetSpec, dialer: Arc<dyn Dialer>) -> Arc<Self> {
-        Arc::new(Self { spec, dialer })
+        let tls = TlsClient::new(spec.options.skip_tls_verify);
+        Arc::new(Self {
+            spec,
+            dialer,
+            idle: IdlePool::default(),
+            sweeper: Mutex::new(None),
+            http2: tokio::sync::Mutex::new(None),
+            tls,
+        })
     }
 
     /// What is configured.
@@ -27,7 +51,52 @@ impl Target {
     }
 
     /// Who opens streams to it.
-    pub fn dialer(&self) -> &Arc<dyn Dialer> {
-        &self.dialer
+    pub(crate) fn dialer(&self) -> &dyn Dialer {
+        &*self.dialer
     }
+
+    /// How TLS is spoken to it.
+    pub(crate) fn tls(&self) -> &TlsClient {
+        &self.tls
+    }
+
+    /// The HTTP/2 connection to it, if there is one; the lock lets one request at a time connect.
+    pub(crate) fn http2(&self) -> &tokio::sync::Mutex<Option<SharedConnection>> {
+        &self.http2
+    }
+
+    /// Takes an idle stream that still lives.
+    pub(crate) fn take_idle(&self) -> Option<UpstreamIo> {
+        self.idle.take(Instant::now())
+    }
+
+    /// Keeps a stream whose last exchange is complete. Must be called within the runtime.
+    pub(crate) fn put_idle(self: &Arc<Self>, io: UpstreamIo) {
+        self.idle.put(io, Instant::now());
+        let mut sweeper = self.sweeper.lock();
+        if sweeper.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            *sweeper = Some(AbortOnDropHandle::new(sweep(Arc::downgrade(self))));
+        }
+    }
+
+    /// Number of idle streams.
+    #[cfg(test)]
+    pub(crate) fn idle_len(&self) -> usize {
+        self.idle.len()
+    }
+}
+
+/// Looks through the idle streams until none is left or the target is gone.
+fn sweep(target: Weak<Target>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            let Some(target) = target.upgrade() else {
+                return;
+            };
+            if target.idle.sweep(Instant::now()) == 0 {
+                return;
+            }
+        }
+    })
 }

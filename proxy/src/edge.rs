@@ -1,0 +1,11 @@
+//! The public side: connections, TLS, and the HTTP engine behind them.
+
+mod client_hello;
+mod connection;
+mod engine;
+mod http;
+mod listener;
+mod stream;
+mod tls;
+
+pub(crate) use listener::Edge;

@@ -1,0 +1,143 @@
+//! What the edge knows of one client connection, shared between its stream and its requests.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use meshgate_proto::DomainName;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::routing::Route;
+
+/// Routes of which a connection remembers that it lives under them. The last one counts: a route that is
+/// replaced hands its token on or has cancelled it. The others cover requests that are just now beginning.
+const MAX_WATCHED: usize = 4;
+
+/// One client connection.
+#[derive(Debug)]
+pub(crate) struct EdgeConnection {
+    /// The host it was opened for.
+    pub(crate) server_name: DomainName,
+    /// The other end of the socket.
+    pub(crate) peer: SocketAddr,
+    /// Ends the connection at once.
+    cut: CancellationToken,
+    activity: Mutex<Activity>,
+    watched: Mutex<Vec<Watched>>,
+}
+
+/// What is going on on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// Requests that have begun and not ended.
+    pub(crate) requests: u32,
+    /// Those whose body is still coming.
+    pub(crate) uploads: u32,
+    /// Since when there is no request; meaningless while there is one.
+    pub(crate) idle_since: Instant,
+}
+
+#[derive(Debug)]
+struct Watched {
+    route: Weak<Route>,
+    _watch: AbortOnDropHandle<()>,
+}
+
+impl EdgeConnection {
+    /// A connection that `cut` ends.
+    pub(crate) fn new(server_name: DomainName, peer: SocketAddr, cut: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            server_name,
+            peer,
+            cut,
+            activity: Mutex::new(Activity {
+                requests: 0,
+                uploads: 0,
+                idle_since: Instant::now(),
+            }),
+            watched: Mutex::default(),
+        })
+    }
+
+    /// Ends the connection when cancelled.
+    pub(crate) fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// What is going on.
+    pub(crate) fn activity(&self) -> Activity {
+        *self.activity.lock()
+    }
+
+    /// Counts a request until the value is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> ActiveRequest {
+        self.activity.lock().requests += 1;
+        ActiveRequest {
+            connection: Arc::clone(self),
+            uploads: false,
+        }
+    }
+
+    /// From now on the connection ends with the route.
+    pub(crate) fn live_under(&self, route: &Arc<Route>) {
+        let mut watched = self.watched.lock();
+        let known = watched
+            .iter()
+            .any(|watched| std::ptr::eq(watched.route.as_ptr(), Arc::as_ptr(route)));
+        if known {
+            return;
+        }
+        if watched.len() >= MAX_WATCHED {
+            watched.remove(0);
+        }
+        let closed = route.closed.clone();
+        let cut = self.cut.clone();
+        let watch = tokio::spawn(async move {
+            closed.cancelled().await;
+            cut.cancel();
+        });
+        watched.push(Watched {
+            route: Arc::downgrade(route),
+            _watch: AbortOnDropHandle::new(watch),
+        });
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct ActiveRequest {
+    connection: Arc<EdgeConnection>,
+    uploads: bool,
+}
+
+impl ActiveRequest {
+    /// The connection it came on.
+    pub(crate) fn connection(&self) -> &Arc<EdgeConnection> {
+        &self.connection
+    }
+
+    /// Its body begins to come.
+    pub(crate) fn upload_begins(&mut self) {
+        if !std::mem::replace(&mut self.uploads, true) {
+            self.connection.activity.lock().uploads += 1;
+        }
+    }
+
+    /// Its body has come, or will not be waited for.
+    pub(crate) fn upload_ends(&mut self) {
+        if std::mem::replace(&mut self.uploads, false) {
+            self.connection.activity.lock().uploads -= 1;
+        }
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.upload_ends();
+        let mut activity = self.connection.activity.lock();
+        activity.requests -= 1;
+        activity.idle_since = Instant::now();
+    }
+}

@@ -1,0 +1,473 @@
+//! Our handler behind the engine's hooks. Thin on purpose: it translates, and decides nothing.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, Version, header};
+use meshgate_web::{ErrorKind, Via};
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use super::connection::{ActiveRequest, EdgeConnection};
+use crate::errors;
+use crate::handler::{Arrived, Forward, Handler, Outcome, Record, refuse};
+use crate::login::{BodyError, BodySource};
+use crate::upstream::{ConnectError, ConnectionId, HeaderEdits};
+
+/// Longest time for the rest of a body that nobody wants, on a connection that is to be used again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause after which a form that we read ourselves counts as given up.
+const FORM_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The hooks.
+pub(crate) struct HttpEdge {
+    handler: Arc<Handler>,
+}
+
+/// What is kept for one request.
+pub(crate) struct RequestContext {
+    record: Option<Record>,
+    active: Option<ActiveRequest>,
+    forward: Option<Box<Forward>>,
+    attempts: u32,
+    /// The stream has carried requests before.
+    reused: bool,
+    /// Something of an answer has come from the target.
+    answered: bool,
+}
+
+impl HttpEdge {
+    /// Hooks around a handler.
+    pub(crate) fn new(handler: Arc<Handler>) -> Self {
+        Self { handler }
+    }
+
+    /// Takes the request through the handler; true when it has been answered.
+    async fn admit(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        let connection = connection(session)?;
+        context.active = Some(connection.begin());
+        prepare(session);
+        let mut record = self.handler.begin();
+        if !session.req_header().raw_path_is_utf8() {
+            let answer = refuse(
+                ErrorKind::MalformedRequest,
+                Via::Peer,
+                session.req_header(),
+                &record,
+            );
+            context.record = Some(record);
+            return respond(session, context, answer).await;
+        }
+        let arrived = Arrived {
+            server_name: &connection.server_name,
+            peer: connection.peer,
+        };
+        let outcome = self
+            .handler
+            .decide(arrived, session.req_header(), &mut record)
+            .await;
+        let answer = match outcome {
+            Outcome::Forward(forward) => {
+                connection.live_under(forward.route());
+                context.record = Some(record);
+                context.forward = Some(forward);
+                if let Some(active) = context.active.as_mut().filter(|_| expects_body(session)) {
+                    active.upload_begins();
+                }
+                return Ok(false);
+            }
+            Outcome::Answer(answer) => answer,
+            Outcome::Reserved(reserved) => {
+                let head = session.req_header().as_owned_parts();
+                let mut body = FormBody {
+                    session: &mut *session,
+                };
+                self.handler
+                    .reserved(&reserved, &head, &mut body, &mut record)
+                    .await
+            }
+        };
+        context.record = Some(record);
+        respond(session, context, answer).await
+    }
+
+    /// What the client is told about an error, or nothing when it is gone.
+    fn page_for(error: &Error, via: Via) -> Option<ErrorKind> {
+        let cause = error.root_cause();
+        if let Some(error) = cause.downcast_ref::<ConnectError>() {
+            return Some(errors::of_connect(error, via));
+        }
+        match (error.esource(), error.etype()) {
+            (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::H1Error) => {
+                Some(ErrorKind::MalformedRequest)
+            }
+            (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ErrorKind::RequestTimeout),
+            (ErrorSource::Downstream, _) => None,
+            (ErrorSource::Upstream, etype) => Some(upstream_page(etype, cause, via)),
+            (ErrorSource::Internal | ErrorSource::Unset, ErrorType::InvalidHTTPHeader) => {
+                Some(ErrorKind::MalformedRequest)
+            }
+            (ErrorSource::Internal | ErrorSource::Unset, _) => Some(ErrorKind::Internal),
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for HttpEdge {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext {
+            record: None,
+            active: None,
+            forward: None,
+            attempts: 0,
+            reused: false,
+            answered: false,
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        self.admit(session, context).await
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        let Some(forward) = &context.forward else {
+            return Err(Error::explain(
+                ErrorType::InternalError,
+                "no permit for this request",
+            ));
+        };
+        let fresh = context.attempts > 0;
+        context.attempts += 1;
+        Ok(forward.call(session.req_header(), fresh).into_peer())
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        id: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        // The engine takes streams of ours for new in any case.
+        context.reused = ConnectionId::from_raw(id).is_reused();
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        let Some(forward) = &context.forward else {
+            return Err(Error::explain(
+                ErrorType::InternalError,
+                "no permit for this request",
+            ));
+        };
+        let edits = forward.request_edits(&session.req_header().headers, &request.headers);
+        edit_request(request, edits)?;
+        request.set_uri(forward.path().clone().into());
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(record) = &mut context.record {
+            record.upload += body.as_ref().map_or(0, |body| body.len() as u64);
+        }
+        if let Some(active) = context.active.as_mut().filter(|_| end) {
+            active.upload_ends();
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        context.answered = true;
+        let Some(forward) = &context.forward else {
+            return Ok(());
+        };
+        let edits = forward.response_edits(&response.headers);
+        edit_response(response, edits)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(record) = context
+            .record
+            .as_mut()
+            .filter(|_| !response.status.is_informational())
+        {
+            record.status = response.status.as_u16();
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(record) = &mut context.record {
+                record.status = 101;
+            }
+            // From here on nothing says when the client's side is complete.
+            if let Some(active) = &mut context.active {
+                active.upload_ends();
+            }
+        }
+        // The engine would send chunks, which HTTP/1.0 does not know; the end of the connection ends the body.
+        if session.req_header().version == Version::HTTP_10
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        if let Some(record) = &mut context.record {
+            record.download += body.as_ref().map_or(0, |body| body.len() as u64);
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        _context: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(false);
+        error
+    }
+
+    /// Only an idle stream that turned out to be dead is worth a second try, and only for a request that
+    /// may be sent twice and whose body is still at hand.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut RequestContext,
+        _reused: bool,
+    ) -> Box<Error> {
+        let repeatable =
+            session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        let stale = context.reused
+            && !context.answered
+            && *error.esource() == ErrorSource::Upstream
+            && is_broken_stream(&error);
+        error.set_retry(stale && repeatable);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut RequestContext,
+    ) -> FailToProxy {
+        let via = context
+            .forward
+            .as_ref()
+            .map_or(Via::Peer, |forward| forward.via());
+        let page = Self::page_for(error, via);
+        if let Some(record) = &context.record {
+            tracing::debug!(
+                request.id = %record.id(),
+                service.id = %record.service(),
+                error = %errors::chain(error),
+                page = page.map(ErrorKind::code),
+                "A request failed"
+            );
+        }
+        // A client that went away before its answer is noted under the status that nginx made common.
+        let mut code = 499;
+        if session.response_written().is_none() {
+            if let (Some(kind), Some(record)) = (page, &context.record) {
+                code = kind.status();
+                let answer = refuse(kind, via, session.req_header(), record);
+                session.set_keepalive(None);
+                // The client may be gone by now; that shows in the log as the error above.
+                let _ = respond(session, context, answer).await;
+            }
+            if let Some(record) = &mut context.record {
+                record.status = code;
+            }
+        }
+        FailToProxy {
+            error_code: code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, context: &mut RequestContext) {
+        if let Some(record) = context.record.take() {
+            self.handler.finish(record);
+        }
+        context.active = None;
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &RequestContext, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &RequestContext,
+        _error: &Error,
+        _about: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The connection that a request came on.
+fn connection(session: &Session) -> Result<Arc<EdgeConnection>> {
+    session
+        .digest()
+        .and_then(|digest| digest.proxy_digest.as_ref())
+        .and_then(|digest| digest.user_data.as_ref())
+        .and_then(|data| data.downcast_ref::<Arc<EdgeConnection>>())
+        .cloned()
+        .ok_or_else(|| Error::explain(ErrorType::InternalError, "the stream is none of ours"))
+}
+
+/// Hands the time limits of bodies over to our stream and keeps the engine's own features out.
+fn prepare(session: &mut Session) {
+    session.set_read_timeout(None);
+    session.set_write_timeout(None);
+    session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+}
+
+fn expects_body(session: &mut Session) -> bool {
+    !session.is_upgrade_req() && !session.as_mut().is_body_done()
+}
+
+/// Sends an answer of our own; always true, as the engine wants it.
+async fn respond(
+    session: &mut Session,
+    context: &mut RequestContext,
+    answer: Response<Bytes>,
+) -> Result<bool> {
+    let (parts, body) = answer.into_parts();
+    let mut head = ResponseHeader::from(parts);
+    head.set_content_length(body.len())?;
+    let headless = session.req_header().method == Method::HEAD || body.is_empty();
+    if let Some(record) = &mut context.record {
+        record.status = head.status.as_u16();
+        record.download = if headless { 0 } else { body.len() as u64 };
+    }
+    session.write_response_header(Box::new(head), headless).await?;
+    if headless {
+        session.write_response_body(None, true).await?;
+    } else {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(true)
+}
+
+fn edit_request(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
+    for name in &edits.remove {
+        request.remove_header(name);
+    }
+    for (name, value) in edits.set {
+        request.insert_header(name, value)?;
+    }
+    for (name, value) in edits.append {
+        request.append_header(name, value)?;
+    }
+    Ok(())
+}
+
+fn edit_response(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
+    for name in &edits.remove {
+        response.remove_header(name);
+    }
+    for (name, value) in edits.set {
+        response.insert_header(name, value)?;
+    }
+    for (name, value) in edits.append {
+        response.append_header(name, value)?;
+    }
+    Ok(())
+}
+
+/// True when the stream broke, as opposed to having carried an answer that cannot be read or none in time.
+fn is_broken_stream(error: &Error) -> bool {
+    match error.etype() {
+        ErrorType::ConnectionClosed | ErrorType::WriteError => true,
+        ErrorType::ReadError => {
+            io_cause(error.root_cause()).is_none_or(|error| error.kind() != io::ErrorKind::TimedOut)
+        }
+        ErrorType::H2Error => true,
+        _ => false,
+    }
+}
+
+fn upstream_page(etype: &ErrorType, cause: &(dyn StdError + Send + Sync + 'static), via: Via) -> ErrorKind {
+    if let Some(error) = io_cause(cause) {
+        return errors::of_stream(error, via);
+    }
+    match etype {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => ErrorKind::ServiceTimedOut,
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
+            ErrorKind::ConnectionFailed
+        }
+        _ => ErrorKind::InvalidAnswer,
+    }
+}
+
+fn io_cause<'a>(cause: &'a (dyn StdError + Send + Sync + 'static)) -> Option<&'a io::Error> {
+    let http2 = cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io);
+    cause.downcast_ref::<io::Error>().or(http2)
+}
+
+/// The body of a request that we read ourselves.
+struct FormBody<'a> {
+    session: &'a mut Session,
+}
+
+#[async_trait]
+impl BodySource for FormBody<'_> {
+    async fn next(&mut self) -> std::result::Result<Option<Bytes>, BodyError> {
+        let piece = self.session.read_request_body();
+        match tokio::time::timeout(FORM_TIMEOUT, piece).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(_)) => Err(BodyError::Broken),
+            Err(_) => Err(BodyError::TimedOut),
+        }
+    }
+}

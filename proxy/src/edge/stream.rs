@@ -1,0 +1,290 @@
+//! A client's stream as the engine gets it, with the limits that the engine lacks.
+//!
+//! The engine reads bodies over HTTP/2 without any time limit, waits a minute for every single read of a
+//! head, and lets WebSockets live for as long as they like. Here a connection ends when it is cut, when no
+//! request comes, when a head or a body stops coming, and when the client stops reading.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use pingora_core::protocols::l4::socket::SocketAddr as EngineAddress;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID,
+};
+use pingora_http::ResponseHeader;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::connection::EdgeConnection;
+
+/// Longest time between the first byte of an HTTP/1.1 head and its end.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time without any request.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Longest pause within request bodies.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest time in which the client takes nothing of what waits for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often a connection with requests is looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Size of the write buffer: head and body of a small answer leave in one TLS record.
+const WRITE_BUFFER: usize = 16 * 1024;
+
+/// What was negotiated for a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Negotiated {
+    /// HTTP/2, otherwise HTTP/1.1.
+    pub(crate) http2: bool,
+    /// Cipher suite.
+    pub(crate) cipher: &'static str,
+    /// TLS version.
+    pub(crate) version: &'static str,
+    /// Descriptor of the socket.
+    pub(crate) fd: RawFd,
+    /// Our end of the socket.
+    pub(crate) local: SocketAddr,
+}
+
+/// A client's stream.
+#[derive(Debug)]
+pub(crate) struct EdgeIo<S: AsyncRead + AsyncWrite> {
+    io: BufWriter<S>,
+    connection: Arc<EdgeConnection>,
+    negotiated: Negotiated,
+    ssl: Arc<SslDigest>,
+    socket: Arc<SocketDigest>,
+    proxy: Arc<ProxyDigest>,
+    since: SystemTime,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    clock: Pin<Box<Sleep>>,
+    progress: Progress,
+}
+
+/// When things last moved.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// First byte since the last request ended.
+    head_since: Option<Instant>,
+    last_read: Instant,
+    write_blocked_since: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite> EdgeIo<S> {
+    /// Wraps a stream after its handshake.
+    pub(crate) fn new(io: S, connection: Arc<EdgeConnection>, negotiated: Negotiated) -> Self {
+        let now = Instant::now();
+        let ssl = SslDigest::new(negotiated.cipher, negotiated.version, None, None, Vec::new());
+        // The way by which requests find their connection: the engine carries this value through.
+        let user_data = Box::new(Arc::clone(&connection));
+        let response = ResponseHeader::from(http::Response::new(()).into_parts().0);
+        Self {
+            io: BufWriter::with_capacity(WRITE_BUFFER, io),
+            socket: Arc::new(socket_digest(&connection, &negotiated)),
+            ssl: Arc::new(ssl),
+            proxy: Arc::new(ProxyDigest::new(Box::new(response), Some(user_data))),
+            since: SystemTime::now(),
+            cut: Box::pin(connection.cut().clone().cancelled_owned()),
+            clock: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
+            progress: Progress {
+                head_since: None,
+                last_read: now,
+                write_blocked_since: None,
+            },
+            connection,
+            negotiated,
+        }
+    }
+
+    /// Ready when the connection must end. Called whenever the stream would otherwise wait.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        let now = Instant::now();
+        let next = match self.next_deadline() {
+            Some(deadline) if deadline <= now => return Poll::Ready(io::ErrorKind::TimedOut.into()),
+            Some(deadline) => deadline.min(now + CHECK_INTERVAL),
+            None => now + CHECK_INTERVAL,
+        };
+        if self.clock.deadline() > next || self.clock.is_elapsed() {
+            self.clock.as_mut().reset(next);
+        }
+        while self.clock.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            let next = self.next_deadline().unwrap_or(now + CHECK_INTERVAL);
+            self.clock.as_mut().reset(next.min(now + CHECK_INTERVAL));
+        }
+        Poll::Pending
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let activity = self.connection.activity();
+        let idle = (activity.requests == 0).then(|| activity.idle_since + IDLE_TIMEOUT);
+        let head = self
+            .progress
+            .head_since
+            .filter(|_| activity.requests == 0 && !self.negotiated.http2)
+            .map(|since| since + HEAD_TIMEOUT);
+        let upload = (activity.uploads > 0).then(|| self.progress.last_read + UPLOAD_TIMEOUT);
+        let write = self
+            .progress
+            .write_blocked_since
+            .map(|since| since + WRITE_TIMEOUT);
+        [idle, head, upload, write].into_iter().flatten().min()
+    }
+
+    fn note_read(&mut self) {
+        let now = Instant::now();
+        self.progress.last_read = now;
+        if self.connection.activity().requests > 0 {
+            self.progress.head_since = None;
+        } else {
+            self.progress.head_since.get_or_insert(now);
+        }
+    }
+
+    fn after_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.progress.write_blocked_since = None;
+            return written;
+        }
+        self.progress.write_blocked_since.get_or_insert_with(Instant::now);
+        self.poll_end(cx).map(Err)
+    }
+}
+
+fn socket_digest(connection: &EdgeConnection, negotiated: &Negotiated) -> SocketDigest {
+    let digest = SocketDigest::from_raw_fd(negotiated.fd);
+    // Both cells are new, so nothing can be in them yet.
+    let _ = digest.peer_addr.set(Some(EngineAddress::Inet(connection.peer)));
+    let _ = digest.local_addr.set(Some(EngineAddress::Inet(negotiated.local)));
+    digest
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.connection.cut().is_cancelled() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_pending() {
+            return self.poll_end(cx).map(|_| Ok(()));
+        }
+        if buf.filled().len() > before {
+            self.note_read();
+        }
+        read
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.connection.cut().is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.after_write(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.after_write(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.after_write(cx, closed)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.connection.cut().is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.after_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Shutdown for EdgeIo<S> {
+    async fn shutdown(&mut self) {
+        // The client may be gone already; there is nobody to tell.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> UniqueID for EdgeIo<S> {
+    fn id(&self) -> i32 {
+        self.negotiated.fd
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> Ssl for EdgeIo<S> {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        Some(Arc::clone(&self.ssl))
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        Some(if self.negotiated.http2 { ALPN::H2 } else { ALPN::H1 })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> GetTimingDigest for EdgeIo<S> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![Some(TimingDigest {
+            established_ts: self.since,
+            establishment_duration: None,
+            offload_wait_duration: None,
+        })]
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> GetProxyDigest for EdgeIo<S> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(Arc::clone(&self.proxy))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> GetSocketDigest for EdgeIo<S> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+}
+
+#[async_trait]
+impl<S: AsyncRead + AsyncWrite + Send> Peek for EdgeIo<S> {}
+
+#[cfg(test)]
+mod tests;

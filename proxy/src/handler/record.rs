@@ -1,0 +1,137 @@
+//! Notes on one request, from which its line in the access log is made.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use http::request::Parts;
+use http::uri::Authority;
+use meshgate_proto::{AccessLog, AccessLogId, AccountId, ServiceId, UnixTime, UserId};
+use tokio::time::Instant;
+
+use super::path::RequestPath;
+use crate::access::Permitted;
+use crate::routing::Route;
+use crate::upstream::Target;
+
+/// Longest text of a client in a line.
+const MAX_TEXT: usize = 1024;
+
+/// Notes on one request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    id: AccessLogId,
+    begun: Instant,
+    host: String,
+    path: String,
+    method: String,
+    account: AccountId,
+    service: ServiceId,
+    user: UserId,
+    wanted: bool,
+    /// The client, as the edge believes it.
+    pub(crate) source_ip: Option<IpAddr>,
+    /// Scheme or rule that decided.
+    pub(crate) mechanism: String,
+    /// Status of the answer; 0 while there is none.
+    pub(crate) status: u16,
+    /// Body bytes from the client.
+    pub(crate) upload: u64,
+    /// Body bytes to the client.
+    pub(crate) download: u64,
+}
+
+impl Record {
+    /// Notes on a request that begins now.
+    pub(crate) fn new(id: AccessLogId) -> Self {
+        Self {
+            id,
+            begun: Instant::now(),
+            host: String::new(),
+            path: String::new(),
+            method: String::new(),
+            account: AccountId::new(""),
+            service: ServiceId::new(""),
+            user: UserId::new(""),
+            wanted: true,
+            source_ip: None,
+            mechanism: String::new(),
+            status: 0,
+            upload: 0,
+            download: 0,
+        }
+    }
+
+    /// The id of the request.
+    pub(crate) fn id(&self) -> &AccessLogId {
+        &self.id
+    }
+
+    /// Host and port as asked; empty while unknown.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The service, once there is one.
+    pub(crate) fn service(&self) -> &ServiceId {
+        &self.service
+    }
+
+    pub(super) fn note_head(&mut self, head: &Parts) {
+        self.method = shortened(head.method.as_str());
+        self.path = shortened(head.uri.path());
+    }
+
+    pub(super) fn note_asked(&mut self, authority: &Authority, path: &RequestPath) {
+        self.host = authority.to_string();
+        self.path = shortened(path.as_sent());
+    }
+
+    pub(super) fn note_route(&mut self, route: &Route) {
+        self.account = route.account_id.clone();
+        self.service = route.service_id.clone();
+    }
+
+    pub(super) fn note_permit(&mut self, permitted: &Permitted) {
+        permitted.mechanism().clone_into(&mut self.mechanism);
+        self.user = permitted.user_id();
+    }
+
+    pub(super) fn note_target(&mut self, target: &Target) {
+        self.wanted = !target.spec().options.disable_access_log;
+    }
+
+    /// The line, unless the target wants none.
+    pub(super) fn into_line(self, now: UnixTime) -> Option<AccessLog> {
+        self.wanted.then(|| AccessLog {
+            timestamp: now,
+            id: self.id,
+            account_id: self.account,
+            service_id: self.service,
+            host: host_only(&self.host).to_owned(),
+            path: self.path,
+            duration: self.begun.elapsed(),
+            method: self.method,
+            response_code: self.status,
+            source_ip: self.source_ip,
+            auth_mechanism: self.mechanism,
+            user_id: self.user,
+            auth_success: !matches!(self.status, 401 | 403),
+            bytes_upload: self.upload,
+            bytes_download: self.download,
+            protocol: "http".to_owned(),
+            metadata: BTreeMap::new(),
+            agent_network: false,
+        })
+    }
+}
+
+fn host_only(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}

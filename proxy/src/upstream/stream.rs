@@ -1,0 +1,224 @@
+//! One upstream stream on loan to the engine's HTTP/1.1 client.
+//!
+//! The engine has a pool of its own that knows nothing of tenants. It looks at a stream once, without
+//! waiting, before it would keep it there, and does so only after a complete and clean exchange. That look
+//! is answered with an end of stream; the engine then drops the loan, and the stream goes back to the
+//! target that owns it. Should an engine ever look in another way, streams are merely not used again.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::pool::UpstreamIo;
+use super::target::Target;
+
+/// Names a loan, and tells whether its stream has carried requests before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionId(i32);
+
+impl ConnectionId {
+    /// The next one. Numbers come again after a billion loans.
+    pub(crate) fn next(reused: bool) -> Self {
+        static NEXT: AtomicI32 = AtomicI32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) & 0x3fff_ffff;
+        Self(number << 1 | i32::from(reused))
+    }
+
+    /// Reads back what [`Self::as_raw`] gave.
+    pub(crate) fn from_raw(raw: i32) -> Self {
+        Self(raw)
+    }
+
+    /// As the engine carries it around.
+    pub(crate) fn as_raw(self) -> i32 {
+        self.0
+    }
+
+    /// True when the stream has carried requests before.
+    pub(crate) fn is_reused(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// A stream on loan.
+pub(crate) struct LoanedStream {
+    io: Option<UpstreamIo>,
+    target: Arc<Target>,
+    id: ConnectionId,
+    since: SystemTime,
+    clean: bool,
+    patience: Patience,
+}
+
+impl LoanedStream {
+    /// Lends a stream of `target` for one exchange, whose answer must begin within `head_timeout` after
+    /// the last byte of the request that the target took.
+    pub(crate) fn new(io: UpstreamIo, target: Arc<Target>, id: ConnectionId, head_timeout: Duration) -> Self {
+        Self {
+            io: Some(io),
+            target,
+            id,
+            since: SystemTime::now(),
+            clean: false,
+            patience: Patience::new(head_timeout),
+        }
+    }
+
+    fn io(&mut self) -> Pin<&mut UpstreamIo> {
+        Pin::new(self.io.as_mut().expect("only drop takes the stream"))
+    }
+}
+
+impl Drop for LoanedStream {
+    fn drop(&mut self) {
+        if let Some(io) = self.io.take().filter(|io| self.clean && io.buffer().is_empty()) {
+            self.target.put_idle(io);
+        }
+    }
+}
+
+impl AsyncRead for LoanedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // The engine's look before pooling: one byte, and a waker that wakes nobody. Its identity cannot
+        // be compared, because every crate has its own copy of the no-op vtable.
+        let look = buf.remaining() == 1 && cx.waker().data().is_null();
+        match self.io().poll_read(cx, buf) {
+            Poll::Pending if look => {
+                self.clean = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => self.patience.poll_expired(cx).map(Err),
+            Poll::Ready(read) => {
+                self.patience.answered();
+                Poll::Ready(read)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for LoanedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.io().poll_write(cx, buf);
+        if written.is_ready() {
+            self.patience.restart();
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_shutdown(cx)
+    }
+}
+
+/// The wait for the first byte of an answer.
+struct Patience {
+    limit: Duration,
+    answered: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            answered: false,
+            timer: None,
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(Instant::now() + self.limit);
+        }
+    }
+
+    fn answered(&mut self) {
+        self.answered = true;
+        self.timer = None;
+    }
+
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.answered {
+            return Poll::Pending;
+        }
+        let limit = self.limit;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| io::Error::from(io::ErrorKind::TimedOut))
+    }
+}
+
+impl fmt::Debug for LoanedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoanedStream")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Shutdown for LoanedStream {
+    async fn shutdown(&mut self) {
+        // The far side may be gone already; there is nobody to tell.
+        let _ = self.io().shutdown().await;
+    }
+}
+
+impl UniqueID for LoanedStream {
+    fn id(&self) -> i32 {
+        self.id.as_raw()
+    }
+}
+
+impl Ssl for LoanedStream {}
+
+impl GetSocketDigest for LoanedStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl GetTimingDigest for LoanedStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![Some(TimingDigest {
+            established_ts: self.since,
+            establishment_duration: None,
+            offload_wait_duration: None,
+        })]
+    }
+}
+
+impl GetProxyDigest for LoanedStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+#[async_trait]
+impl Peek for LoanedStream {}
