@@ -1,4 +1,5 @@
 //! Drivers that bring what is connected to what is stored.
 
+pub mod ephemeral_peers;
 pub mod mappings;
 pub mod network_maps;

@@ -170,12 +170,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Counts one more change of the network.
-    pub async fn bump_network_serial(&mut self, scope: &Scope) -> Result<(), StoreError> {
-        sqlx::query("UPDATE accounts SET network_serial = network_serial + 1 WHERE id = $1")
-            .bind(scope.account().as_str())
-            .execute(self.conn())
-            .await?;
-        Ok(())
+    /// Counts one more change of the network and tells the number of it.
+    pub async fn bump_network_serial(&mut self, scope: &Scope) -> Result<u64, StoreError> {
+        let serial: Option<i64> = sqlx::query_scalar(
+            "UPDATE accounts SET network_serial = network_serial + 1 WHERE id = $1 RETURNING network_serial",
+        )
+        .bind(scope.account().as_str())
+        .fetch_optional(self.conn())
+        .await?;
+        Ok(serial.unwrap_or_default().unsigned_abs())
     }
 }

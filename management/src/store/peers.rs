@@ -1,13 +1,13 @@
 //! Peers: machines and proxies of the overlay.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use meshgate_proto::{AccountId, PeerId, UnixTime, UserId, WgPublicKey};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
 use crate::actor::Scope;
-use crate::store::columns::Columns;
+use crate::store::columns::{Columns, json_text, opt_nanos};
 use crate::store::{Store, StoreError, Tx};
 
 /// One peer.
@@ -124,6 +124,18 @@ pub struct PeerFlags {
     pub block_lan_access: bool,
     pub block_inbound: bool,
     pub lazy_connection_enabled: bool,
+    pub disable_ipv6: bool,
+}
+
+/// An update stream that has begun.
+#[derive(Clone, Debug)]
+pub struct PeerSession {
+    /// Which one: a later stream has a greater number.
+    pub session: i64,
+    /// When.
+    pub now: UnixTime,
+    /// Where the peer calls from.
+    pub connection_ip: String,
 }
 
 pub(crate) fn peer_row(row: &SqliteRow) -> Result<PeerRow, StoreError> {
@@ -183,9 +195,206 @@ impl Store {
             .await?;
         rows.iter().map(peer_row).collect()
     }
+
+    /// A peer by its key, with its account.
+    pub async fn peer_by_key_anywhere(&self, key: &WgPublicKey) -> Result<Option<PeerRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM peers WHERE key = $1")
+            .bind(key.to_string())
+            .fetch_optional(self.reader())
+            .await?;
+        row.as_ref().map(peer_row).transpose()
+    }
+
+    /// Ephemeral peers that are away and were last seen before `cutoff`, longest away first.
+    pub async fn stale_ephemeral_peers_anywhere(
+        &self,
+        cutoff: UnixTime,
+        limit: u32,
+    ) -> Result<Vec<PeerRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM peers WHERE ephemeral = TRUE AND connected = FALSE AND last_seen < $1 \
+             ORDER BY last_seen LIMIT $2",
+        )
+        .bind(cutoff.as_nanos())
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(peer_row).collect()
+    }
 }
 
 impl Tx {
+    /// A peer by its key, as this transaction sees it.
+    pub async fn peer_by_key_anywhere(&mut self, key: &WgPublicKey) -> Result<Option<PeerRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM peers WHERE key = $1")
+            .bind(key.to_string())
+            .fetch_optional(self.conn())
+            .await?;
+        row.as_ref().map(peer_row).transpose()
+    }
+
+    /// Whether an overlay address is taken.
+    pub async fn overlay_address_taken(&mut self, scope: &Scope, address: IpAddr) -> Result<bool, StoreError> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM peers WHERE account_id = $1 AND (ip = $2 OR ipv6 = $2) LIMIT 1")
+                .bind(scope.account().as_str())
+                .bind(address.to_string())
+                .fetch_optional(self.conn())
+                .await?;
+        Ok(found.is_some())
+    }
+
+    /// All overlay addresses of version 4 that are taken.
+    pub async fn overlay_addresses(&mut self, scope: &Scope) -> Result<Vec<Ipv4Addr>, StoreError> {
+        let rows = sqlx::query("SELECT ip FROM peers WHERE account_id = $1")
+            .bind(scope.account().as_str())
+            .fetch_all(self.conn())
+            .await?;
+        rows.iter()
+            .map(|row| Columns(row).parsed("ip", |text| text.parse().ok()))
+            .collect()
+    }
+
+    /// Whether a label is the name of a peer.
+    pub async fn dns_label_taken(&mut self, scope: &Scope, label: &str) -> Result<bool, StoreError> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM peers WHERE account_id = $1 AND dns_label = $2 LIMIT 1")
+                .bind(scope.account().as_str())
+                .bind(label)
+                .fetch_optional(self.conn())
+                .await?;
+        Ok(found.is_some())
+    }
+
+    /// Keeps a new peer.
+    pub async fn insert_peer(&mut self, peer: &PeerRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO peers (id, account_id, key, ip, ipv6, meta, proxy_embedded, proxy_cluster, name, dns_label, \
+             connected, last_seen, session_started_at, login_expired, requires_approval, user_id, ssh_key, \
+             ssh_enabled, login_expiration_enabled, inactivity_expiration_enabled, last_login, created_at, \
+             ephemeral, connection_ip, country_code, city_name, geoname_id, extra_dns_labels, \
+             allow_extra_dns_labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+             $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)",
+        )
+        .bind(peer.id.as_str())
+        .bind(peer.account_id.as_str())
+        .bind(peer.key.to_string())
+        .bind(peer.ip.to_string())
+        .bind(peer.ipv6.map(|ip| ip.to_string()))
+        .bind(json_text(&peer.meta))
+        .bind(peer.proxy_embedded)
+        .bind(&peer.proxy_cluster)
+        .bind(&peer.name)
+        .bind(&peer.dns_label)
+        .bind(peer.connected)
+        .bind(peer.last_seen.as_nanos())
+        .bind(peer.session_started_at)
+        .bind(peer.login_expired)
+        .bind(peer.requires_approval)
+        .bind(peer.user_id.as_ref().map(UserId::as_str))
+        .bind(&peer.ssh_key)
+        .bind(peer.ssh_enabled)
+        .bind(peer.login_expiration_enabled)
+        .bind(peer.inactivity_expiration_enabled)
+        .bind(opt_nanos(peer.last_login))
+        .bind(peer.created_at.as_nanos())
+        .bind(peer.ephemeral)
+        .bind(&peer.connection_ip)
+        .bind(&peer.country_code)
+        .bind(&peer.city_name)
+        .bind(i64::from(peer.geoname_id))
+        .bind(json_text(&peer.extra_dns_labels))
+        .bind(peer.allow_extra_dns_labels)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps what a peer told at a login: its meta data, keys, labels, addresses and the time.
+    pub async fn update_peer_login(&mut self, scope: &Scope, peer: &PeerRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE peers SET meta = $3, ssh_key = $4, ipv6 = $5, last_login = $6, extra_dns_labels = $7 \
+             WHERE account_id = $1 AND id = $2",
+        )
+        .bind(scope.account().as_str())
+        .bind(peer.id.as_str())
+        .bind(json_text(&peer.meta))
+        .bind(&peer.ssh_key)
+        .bind(peer.ipv6.map(|ip| ip.to_string()))
+        .bind(opt_nanos(peer.last_login))
+        .bind(json_text(&peer.extra_dns_labels))
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that a stream has begun, unless a newer one is noted already; tells whether it was noted.
+    pub async fn connect_peer(&mut self, scope: &Scope, id: &PeerId, begun: &PeerSession) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE peers SET connected = TRUE, session_started_at = $3, last_seen = $4, connection_ip = $5 \
+             WHERE account_id = $1 AND id = $2 AND session_started_at < $3",
+        )
+        .bind(scope.account().as_str())
+        .bind(id.as_str())
+        .bind(begun.session)
+        .bind(begun.now.as_nanos())
+        .bind(&begun.connection_ip)
+        .execute(self.conn())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Notes that a stream has ended, if it is the one noted; tells whether it was.
+    pub async fn disconnect_peer(
+        &mut self,
+        scope: &Scope,
+        id: &PeerId,
+        session: i64,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE peers SET connected = FALSE, session_started_at = 0, last_seen = $4 \
+             WHERE account_id = $1 AND id = $2 AND session_started_at = $3",
+        )
+        .bind(scope.account().as_str())
+        .bind(id.as_str())
+        .bind(session)
+        .bind(now.as_nanos())
+        .execute(self.conn())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Notes at start that nobody holds a stream yet.
+    pub async fn disconnect_peers_anywhere(&mut self, now: UnixTime) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "UPDATE peers SET connected = FALSE, session_started_at = 0, last_seen = $1 WHERE connected = TRUE",
+        )
+        .bind(now.as_nanos())
+        .execute(self.conn())
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Removes an ephemeral peer if it is still away and was last seen before `cutoff`; tells whether it was.
+    pub async fn delete_stale_peer(
+        &mut self,
+        scope: &Scope,
+        id: &PeerId,
+        cutoff: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM peers WHERE account_id = $1 AND id = $2 AND ephemeral = TRUE AND connected = FALSE \
+             AND last_seen < $3",
+        )
+        .bind(scope.account().as_str())
+        .bind(id.as_str())
+        .bind(cutoff.as_nanos())
+        .execute(self.conn())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// A peer by id, as this transaction sees it.
     pub async fn peer(&mut self, scope: &Scope, id: &PeerId) -> Result<Option<PeerRow>, StoreError> {
         let row = sqlx::query("SELECT * FROM peers WHERE account_id = $1 AND id = $2")

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use meshgate_proto::{AccountId, GroupId, PolicyId, UnixTime};
 use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
 
-use crate::store::columns::json_text;
+use crate::actor::Scope;
+use crate::store::columns::{Columns, json_text};
 use crate::store::groups::ResourceRef;
-use crate::store::{StoreError, Tx};
+use crate::store::{Store, StoreError, Tx};
 
 /// One policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,72 @@ pub struct PortRange {
     pub start: u16,
     /// Last.
     pub end: u16,
+}
+
+fn policy_row(row: &SqliteRow) -> Result<PolicyRow, StoreError> {
+    let row = Columns(row);
+    Ok(PolicyRow {
+        id: row.id("id")?,
+        account_id: row.id("account_id")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        enabled: row.flag("enabled")?,
+        source_posture_checks: row.json("source_posture_checks")?,
+        created_at: row.time("created_at")?,
+        rules: Vec::new(),
+    })
+}
+
+fn policy_rule_row(row: &SqliteRow) -> Result<PolicyRuleRow, StoreError> {
+    let row = Columns(row);
+    let resource = |column: &'static str| {
+        row.opt_text(column)?
+            .map(|text| serde_json::from_str(&text).map_err(|_| StoreError::Corrupt { column }))
+            .transpose()
+    };
+    Ok(PolicyRuleRow {
+        id: row.text("id")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        enabled: row.flag("enabled")?,
+        action: row.text("action")?,
+        bidirectional: row.flag("bidirectional")?,
+        protocol: row.text("protocol")?,
+        sources: row.json("sources")?,
+        destinations: row.json("destinations")?,
+        source_resource: resource("source_resource")?,
+        destination_resource: resource("destination_resource")?,
+        ports: row.json("ports")?,
+        port_ranges: row.json("port_ranges")?,
+        authorized_groups: row.json("authorized_groups")?,
+    })
+}
+
+impl Store {
+    /// All policies with their rules, oldest first.
+    pub async fn policies(&self, scope: &Scope) -> Result<Vec<PolicyRow>, StoreError> {
+        let mut conn = self.reader().acquire().await?;
+        let rows = sqlx::query("SELECT * FROM policies WHERE account_id = $1 ORDER BY created_at, id")
+            .bind(scope.account().as_str())
+            .fetch_all(&mut *conn)
+            .await?;
+        let rules = sqlx::query("SELECT * FROM policy_rules WHERE account_id = $1 ORDER BY policy_id, id")
+            .bind(scope.account().as_str())
+            .fetch_all(&mut *conn)
+            .await?;
+        let mut by_policy: BTreeMap<PolicyId, Vec<PolicyRuleRow>> = BTreeMap::new();
+        for row in &rules {
+            let policy = Columns(row).id("policy_id")?;
+            by_policy.entry(policy).or_default().push(policy_rule_row(row)?);
+        }
+        rows.iter()
+            .map(|row| {
+                let mut policy = policy_row(row)?;
+                policy.rules = by_policy.remove(&policy.id).unwrap_or_default();
+                Ok(policy)
+            })
+            .collect()
+    }
 }
 
 impl Tx {

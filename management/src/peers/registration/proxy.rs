@@ -1,0 +1,98 @@
+//! Peers of proxies: registered ahead, so that the embedded client logs in without a setup key.
+
+use std::net::Ipv4Addr;
+
+use meshgate_proto::{AccountId, PeerId, UnixTime, WgPublicKey, Xid};
+
+use super::{Refused, admit};
+use crate::actor::Scope;
+use crate::changes::Change;
+use crate::error::UseCaseError;
+use crate::state::State;
+use crate::store::peers::{PeerMeta, PeerRow};
+
+/// System name that marks peers of proxies.
+const PROXY_OS: &str = "proxy";
+
+/// Registers the peer of a proxy in an account; does nothing when it is there already.
+///
+/// The peer is ephemeral, in no group (so no policy names it), and reaches only what services of the
+/// cluster lead to.
+pub async fn register_proxy_peer(
+    state: &State,
+    account: &AccountId,
+    key: WgPublicKey,
+    cluster: &str,
+) -> Result<PeerId, UseCaseError> {
+    let scope = Scope::authenticated(account.clone());
+    let mut tx = state.store.begin().await?;
+    if let Some(known) = tx.peer_by_key_anywhere(&key).await? {
+        return same_peer(&known, account, cluster);
+    }
+    let row = tx
+        .account(&scope)
+        .await?
+        .ok_or_else(|| UseCaseError::not_found("account"))?;
+    let mut peer = new_peer(account, key, cluster, state.clock.now());
+    admit(&mut tx, &scope, &row, &mut peer, true)
+        .await
+        .map_err(|refused| match refused {
+            Refused::NoAddress => UseCaseError::Precondition(refused.to_string()),
+            Refused::Store(error) => error.into(),
+        })?;
+    tx.commit().await?;
+    tracing::info!(peer.id = %peer.id, peer.key = %key.short(), cluster, "Peer of a proxy registered");
+    state.changes.publish(Change::Peer {
+        account: account.clone(),
+        peer: peer.id.clone(),
+    });
+    Ok(peer.id)
+}
+
+fn same_peer(known: &PeerRow, account: &AccountId, cluster: &str) -> Result<PeerId, UseCaseError> {
+    if known.account_id == *account && known.proxy_embedded && known.proxy_cluster == cluster {
+        Ok(known.id.clone())
+    } else {
+        Err(UseCaseError::Conflict("key belongs to another peer".to_owned()))
+    }
+}
+
+fn new_peer(account: &AccountId, key: WgPublicKey, cluster: &str, now: UnixTime) -> PeerRow {
+    let name = format!("proxy-{}", Xid::generate(now));
+    PeerRow {
+        id: PeerId::new(Xid::generate(now).to_string()),
+        account_id: account.clone(),
+        key,
+        ip: Ipv4Addr::UNSPECIFIED,
+        ipv6: None,
+        meta: PeerMeta {
+            hostname: name.clone(),
+            go_os: PROXY_OS.to_owned(),
+            os: PROXY_OS.to_owned(),
+            ..PeerMeta::default()
+        },
+        proxy_embedded: true,
+        proxy_cluster: cluster.to_owned(),
+        dns_label: name.clone(),
+        name,
+        connected: false,
+        last_seen: now,
+        session_started_at: 0,
+        login_expired: false,
+        requires_approval: false,
+        user_id: None,
+        ssh_key: String::new(),
+        ssh_enabled: false,
+        login_expiration_enabled: false,
+        inactivity_expiration_enabled: false,
+        last_login: None,
+        created_at: now,
+        ephemeral: true,
+        connection_ip: String::new(),
+        country_code: String::new(),
+        city_name: String::new(),
+        geoname_id: 0,
+        extra_dns_labels: Vec::new(),
+        allow_extra_dns_labels: false,
+    }
+}
