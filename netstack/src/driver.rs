@@ -296,6 +296,8 @@ fn relay(
         } else {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        // A new path may have let the connections go on before the old one's queue was through.
+        shared.node.lock().set_path_full(&peer, Fullness::Full);
         return;
     }
     let sink = shared.sinks.lock().get(&peer).cloned();

@@ -109,7 +109,7 @@ impl Netstack {
         self.change(|node| node.set_path(Instant::now(), peer, kind));
     }
 
-    /// Starts a handshake now.
+    /// Starts a handshake now; does nothing for a peer without a path.
     pub fn initiate(&self, peer: &PublicKey) {
         self.change(|node| node.initiate(peer));
     }

@@ -89,3 +89,17 @@ impl AsyncWrite for TcpStream {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    #[test]
+    fn fits_where_streams_go() {
+        fn fits<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + Debug + 'static>() {}
+
+        fits::<TcpStream>();
+    }
+}

@@ -17,6 +17,11 @@ pub enum Event {
         /// The peer.
         peer: PublicKey,
     },
+    /// Somebody dials a peer that has no path; the dial waits for one.
+    PathWanted {
+        /// The peer.
+        peer: PublicKey,
+    },
     /// An authenticated packet came from another address, and the peer's direct path moved there.
     EndpointChanged {
         /// The peer.

@@ -157,7 +157,7 @@ impl Node {
         self.stack.poll_accept()
     }
 
-    /// Opens a connection. It fails by itself after `deadline` without an answer.
+    /// Opens a connection. It fails by itself after `deadline` without an answer. Without a path it waits for one.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -167,6 +167,9 @@ impl Node {
         let peer = self.device.route(to.ip()).ok_or(ConnectError::NoPeer)?;
         if !peer.is_online() {
             return Err(ConnectError::PeerOffline);
+        }
+        if peer.path() == PathKind::None {
+            self.events.push_back(Event::PathWanted { peer: peer.key() });
         }
         self.stack.connect(now, peer, to, deadline, &mut self.rng)
     }

@@ -81,6 +81,27 @@ async fn a_stream_survives_a_change_of_path() {
 }
 
 #[tokio::test]
+async fn a_full_relay_may_be_replaced() {
+    let (a, b) = relayed(8);
+    echo(&b, 7);
+    let sent = pattern(1 << 20);
+    let stream = soon(a.net.connect(at(&b, 7), PATIENCE)).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let source = sent.clone();
+    tokio::spawn(async move {
+        writer.write_all(&source).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    let mut received = vec![0; 100_000];
+
+    soon(reader.read_exact(&mut received)).await.unwrap();
+    join(&a, &b, 8);
+    soon(reader.read_to_end(&mut received)).await.unwrap();
+
+    assert!(received == sent);
+}
+
+#[tokio::test]
 async fn a_dead_relay_fails_a_dial() {
     let (a, b) = strangers();
     let relay = join(&a, &b, 64);

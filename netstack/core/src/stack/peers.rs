@@ -99,7 +99,9 @@ impl Stack {
         let chosen = ids.iter().copied().find(|id| {
             self.connections.get(id).is_some_and(|entry| {
                 let recent = now.saturating_duration_since(entry.last_data) < RECENT;
-                entry.stage == Stage::Established && (idle_too || recent || entry.connection.is_awaiting())
+                // Whoever dialed asks, and may wait for long; whoever was dialed has always written last.
+                let awaiting = entry.origin == Origin::Ours && entry.connection.is_awaiting();
+                entry.stage == Stage::Established && (idle_too || recent || awaiting)
             })
         });
         let Some(entry) = chosen.and_then(|id| self.connections.get(&id)) else {

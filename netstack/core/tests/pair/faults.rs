@@ -242,6 +242,21 @@ fn a_removed_peers_streams_are_reset() {
 }
 
 #[test]
+fn an_address_that_moves_to_another_peer_takes_no_stream_along() {
+    let mut world = World::new(1);
+    let (ours, _theirs) = world.connected(A);
+    let mut thief = peer(B);
+    thief.public_key = key(7).public_key();
+
+    world.nodes[A].upsert_peer(world.now, thief);
+
+    assert_eq!(
+        read_all(&mut world, &ours).unwrap_err().kind(),
+        io::ErrorKind::HostUnreachable
+    );
+}
+
+#[test]
 fn abort_all_resets_everything() {
     let mut world = World::new(1);
     let pairs: Vec<_> = (0..20).map(|_| world.connected(A)).collect();
@@ -282,6 +297,7 @@ fn waits_for_a_path_without_spinning() {
     world.run_for(SECONDS * 20);
     assert!(stream.poll_connected(&mut context()).is_pending());
     assert_eq!(world.nodes[A].stats().tx_datagrams, 0);
+    assert_eq!(world.events[A], [Event::PathWanted { peer: public_key(B) }]);
 
     world.nodes[A].set_path(world.now, &public_key(B), PathKind::Direct(endpoint(B)));
 
