@@ -18,6 +18,7 @@ pub mod data;
 pub mod error;
 pub mod groups;
 pub mod grpc;
+pub(crate) mod lenient;
 pub mod network_map;
 pub mod one_time_tokens;
 pub mod password;

@@ -6,11 +6,13 @@
 //! SQLite in WAL mode: one writer, several readers, nobody waits for readers. A killed process loses no
 //! committed transaction. The SQL keeps to what PostgreSQL understands as well.
 
+pub mod access_log_pages;
 pub mod access_logs;
 pub mod accounts;
 pub(crate) mod columns;
 pub mod domains;
 pub mod groups;
+pub mod identities;
 pub mod installation;
 pub mod peers;
 pub mod personal_tokens;

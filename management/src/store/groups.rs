@@ -1,5 +1,7 @@
 //! Groups of peers, and who is in them.
 
+use std::collections::HashMap;
+
 use meshgate_proto::{AccountId, GroupId, PeerId, UnixTime};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
@@ -45,6 +47,26 @@ pub struct GroupPeerRow {
     pub group_id: GroupId,
     /// The peer.
     pub peer_id: PeerId,
+}
+
+/// A peer in a group, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedGroupPeerRow {
+    /// The group.
+    pub group_id: GroupId,
+    /// The peer.
+    pub peer_id: PeerId,
+    /// Its name.
+    pub name: String,
+}
+
+fn named_group_peer_row(row: &SqliteRow) -> Result<NamedGroupPeerRow, StoreError> {
+    let row = Columns(row);
+    Ok(NamedGroupPeerRow {
+        group_id: row.id("group_id")?,
+        peer_id: row.id("peer_id")?,
+        name: row.text("name")?,
+    })
 }
 
 fn group_row(row: &SqliteRow) -> Result<GroupRow, StoreError> {
@@ -106,6 +128,50 @@ impl Store {
             .fetch_all(self.reader())
             .await?;
         rows.iter().map(group_peer_row).collect()
+    }
+
+    /// Who is in which group, by name, all of it; older peers first.
+    pub async fn named_group_peers(&self, scope: &Scope) -> Result<Vec<NamedGroupPeerRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT group_peers.group_id, group_peers.peer_id, peers.name FROM group_peers \
+             JOIN peers ON peers.id = group_peers.peer_id WHERE group_peers.account_id = $1 \
+             ORDER BY peers.created_at, peers.id",
+        )
+        .bind(scope.account().as_str())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(named_group_peer_row).collect()
+    }
+
+    /// Who is in a group, by name; older peers first.
+    pub async fn named_peers_of_group(
+        &self,
+        scope: &Scope,
+        group: &GroupId,
+    ) -> Result<Vec<NamedGroupPeerRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT group_peers.group_id, group_peers.peer_id, peers.name FROM group_peers \
+             JOIN peers ON peers.id = group_peers.peer_id \
+             WHERE group_peers.account_id = $1 AND group_peers.group_id = $2 ORDER BY peers.created_at, peers.id",
+        )
+        .bind(scope.account().as_str())
+        .bind(group.as_str())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(named_group_peer_row).collect()
+    }
+
+    /// How many peers are in each group; groups without any are missing.
+    pub async fn group_sizes(&self, scope: &Scope) -> Result<HashMap<GroupId, u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT group_id, COUNT(*) AS peers FROM group_peers WHERE account_id = $1 GROUP BY group_id",
+        )
+        .bind(scope.account().as_str())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((Columns(row).id("group_id")?, Columns(row).number("peers")?)))
+            .collect()
     }
 
     /// The groups a peer is in.

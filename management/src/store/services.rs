@@ -1,9 +1,11 @@
 //! Services and their targets.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use meshgate_proto::{AccountId, DomainName, PeerId, ServiceId, ServiceMode, ServiceStatus, UnixTime};
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 
 use crate::actor::Scope;
 use crate::store::columns::{Columns, json_text, opt_nanos};
@@ -44,6 +46,36 @@ impl Store {
                 Ok(ServiceRecord { service, targets })
             })
             .collect()
+    }
+
+    /// The overlay addresses of the peers that services of the account lead to, by target.
+    pub async fn target_addresses(&self, scope: &Scope) -> Result<HashMap<String, Ipv4Addr>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT targets.target_id, peers.ip FROM targets JOIN peers ON peers.id = targets.target_id \
+             AND peers.account_id = targets.account_id WHERE targets.account_id = $1 AND targets.target_type = 'peer'",
+        )
+        .bind(scope.account().as_str())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(target_address).collect()
+    }
+
+    /// The overlay addresses of the peers that a service leads to, by target.
+    pub async fn target_addresses_of_service(
+        &self,
+        scope: &Scope,
+        id: &ServiceId,
+    ) -> Result<HashMap<String, Ipv4Addr>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT targets.target_id, peers.ip FROM targets JOIN peers ON peers.id = targets.target_id \
+             AND peers.account_id = targets.account_id \
+             WHERE targets.service_id = $2 AND targets.account_id = $1 AND targets.target_type = 'peer'",
+        )
+        .bind(scope.account().as_str())
+        .bind(id.as_str())
+        .fetch_all(self.reader())
+        .await?;
+        rows.iter().map(target_address).collect()
     }
 
     /// The service that answers to a host, in whatever account.
@@ -352,6 +384,12 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+fn target_address(row: &SqliteRow) -> Result<(String, Ipv4Addr), StoreError> {
+    let row = Columns(row);
+    let address = row.parsed("ip", |text| text.parse().ok())?;
+    Ok((row.text("target_id")?, address))
 }
 
 async fn service(
