@@ -401,6 +401,7 @@ impl Engine {
                 tracing::info!(peer.key = %peer.short(), "Peer fell silent");
                 self.with_peer(&wire_key(&peer), PeerConnection::handle_silent);
             }
+            Event::PathWanted { peer } => self.with_peer(&wire_key(&peer), PeerConnection::handle_wake),
             Event::EndpointChanged { .. } | Event::EndpointSeen { .. } => {}
         }
     }

@@ -179,7 +179,11 @@ impl PeerConnection {
 
     /// True while a handshake is in force and nothing says that the peer left.
     pub(crate) fn is_connected(&self) -> bool {
-        self.link == Link::Established && !matches!(self.route, Route::None | Route::Parked)
+        self.link == Link::Established && self.carries()
+    }
+
+    fn carries(&self) -> bool {
+        matches!(self.route, Route::Relay | Route::Direct(_))
     }
 
     /// Our relay connection is up.
@@ -320,7 +324,8 @@ impl PeerConnection {
 
     /// A handshake completed.
     pub(crate) fn handle_handshake(&mut self, now: Instant) {
-        if self.presence == Presence::Offline && self.direct.chosen().is_none() {
+        let is_late = self.presence == Presence::Offline && self.direct.chosen().is_none();
+        if is_late || self.wish == Wish::Parked {
             return;
         }
         self.link = Link::Established;
@@ -389,7 +394,7 @@ impl PeerConnection {
         };
         let link = match self.link {
             Link::Trying(until) => until,
-            Link::Silent { retry, .. } => (self.route != Route::None).then_some(retry),
+            Link::Silent { retry, .. } => self.carries().then_some(retry),
             Link::Down | Link::Established => None,
         };
         let others = [self.guard.deadline(), self.direct.deadline(), self.own_move];
@@ -470,7 +475,7 @@ impl PeerConnection {
             Link::Silent { retry, pause } if *retry <= now => {
                 *pause = (*pause * 2).min(SILENT_PAUSE_MAX);
                 *retry = now + *pause;
-                if self.route != Route::None {
+                if self.carries() {
                     self.outputs.push_back(Output::Initiate);
                 }
             }

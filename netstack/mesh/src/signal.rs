@@ -233,3 +233,31 @@ impl Watchdog {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_stream_is_tried_and_given_up_when_the_heartbeat_does_not_come_back() {
+        let start = tokio::time::Instant::now();
+        let mut watchdog = Watchdog::new(start);
+
+        assert_eq!(watchdog.due, start + Duration::from_secs(30));
+        assert!(watchdog.bark(watchdog.due));
+        assert_eq!(watchdog.due, start + Duration::from_secs(40));
+        assert!(!watchdog.bark(watchdog.due));
+    }
+
+    #[test]
+    fn any_word_calms_the_watchdog() {
+        let start = tokio::time::Instant::now();
+        let mut watchdog = Watchdog::new(start);
+        watchdog.bark(watchdog.due);
+
+        watchdog.heard(start + Duration::from_secs(31));
+
+        assert!(watchdog.bark(watchdog.due));
+        assert_eq!(watchdog.due, start + Duration::from_secs(71));
+    }
+}

@@ -1,0 +1,47 @@
+//! Direct paths between peers of our own kind.
+
+use meshgate_mesh::{Mesh, PeerPath};
+
+use crate::world::{World, dial, echo, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_peers_on_one_host_leave_the_relay_and_do_not_miss_it() {
+    let mut world = World::start();
+    let agent = world.join_echo(direct(&world, "agent")).await;
+    let proxy = world.join(direct(&world, "proxy")).await;
+    let mut stream = dial(&proxy, &agent).await;
+    until("both use a direct path", || {
+        is_direct(&proxy) && is_direct(&agent)
+    })
+    .await;
+
+    world.kill();
+    until("the loss was noticed", || {
+        !proxy.status().relay.is_up() && !agent.status().relay.is_up()
+    })
+    .await;
+
+    echo(&mut stream).await.unwrap();
+    dial(&proxy, &agent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_without_direct_paths_is_met_through_the_relay() {
+    let world = World::start();
+    let agent = world.join_echo(world.config("agent")).await;
+    let proxy = world.join(direct(&world, "proxy")).await;
+
+    dial(&proxy, &agent).await;
+
+    assert_eq!(proxy.peers()[0].path, PeerPath::Relay);
+}
+
+fn is_direct(mesh: &Mesh) -> bool {
+    matches!(mesh.peers()[..], [ref peer] if matches!(peer.path, PeerPath::Direct(_)))
+}
+
+fn direct(world: &World, name: &str) -> meshgate_mesh::MeshConfig {
+    let mut config = world.config(name);
+    config.direct_paths = true;
+    config
+}

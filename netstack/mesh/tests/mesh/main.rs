@@ -1,0 +1,9 @@
+//! Mesh clients against small servers that speak the real protocol over real sockets.
+
+mod direct;
+mod failures;
+mod joining;
+mod management;
+mod relay;
+mod signal;
+mod world;
