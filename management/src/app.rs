@@ -69,7 +69,8 @@ impl Management {
         let local_addr = listener.local_addr().context("cannot read the bound address")?;
         let exposed_address = exposed(&config, local_addr);
         let relay_key = RelayKey::new(&auth_secret(&config)?);
-        let passwords = PasswordPool::start(PoolLimits::default()).context("cannot start the password threads")?;
+        let passwords =
+            PasswordPool::start(PoolLimits::default()).context("cannot start the password threads")?;
         let state = Arc::new(State {
             store,
             clock: Arc::clone(&clock),
@@ -200,7 +201,10 @@ async fn expel_removed(
             }
             Ok(_) => {}
             Err(RecvError::Lagged(lost)) => {
-                warn!(lost, "Deleted peers may stay on signal and relay until they reconnect");
+                warn!(
+                    lost,
+                    "Deleted peers may stay on signal and relay until they reconnect"
+                );
             }
             Err(RecvError::Closed) => return,
         }

@@ -4,9 +4,9 @@
 //! `/relay` to the relay, everything else to REST.
 
 mod io;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -9,9 +9,9 @@ mod limits;
 mod sealed;
 mod servers;
 mod sync;
-mod wire;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::sync::Arc;
 
@@ -105,9 +105,12 @@ impl ManagementService for PeerService {
         if opened.message.meta.is_none() {
             return Err(Status::failed_precondition("peer system meta has to be provided"));
         }
-        let wanted = LoginRequest::try_from(opened.message).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let wanted =
+            LoginRequest::try_from(opened.message).map_err(|e| Status::invalid_argument(e.to_string()))?;
         if wanted.wg_public_key.is_some_and(|key| key != opened.key) {
-            return Err(Status::invalid_argument("message names another key than it is sealed with"));
+            return Err(Status::invalid_argument(
+                "message names another key than it is sealed with",
+            ));
         }
         let member = login(
             &self.surface.state,
@@ -126,12 +129,18 @@ impl ManagementService for PeerService {
             .map_err(|error| super::status::internal(&error))?;
         let response = LoginResponse {
             servers: self.surface.servers.now(),
-            peer: peer_config(&network, model_settings(&member.account), &model_peer(member.peer)),
+            peer: peer_config(
+                &network,
+                model_settings(&member.account),
+                &model_peer(member.peer),
+            ),
             checks: Vec::new(),
             session: SessionExpiry::Never,
         };
         Ok(Response::new(
-            self.surface.key.seal(&opened.envelope, &pb::LoginResponse::from(response)),
+            self.surface
+                .key
+                .seal(&opened.envelope, &pb::LoginResponse::from(response)),
         ))
     }
 
@@ -139,7 +148,9 @@ impl ManagementService for PeerService {
         let address = caller_address(&request);
         let opened = self.surface.key.open::<pb::SyncRequest>(request.get_ref())?;
         self.limits.sync(opened.key)?;
-        sync::stream(&self.surface, opened, address).await.map(Response::new)
+        sync::stream(&self.surface, opened, address)
+            .await
+            .map(Response::new)
     }
 
     async fn sync_meta(&self, request: Request<Sealed>) -> Result<Response<pb::Empty>, Status> {
@@ -181,14 +192,20 @@ impl ManagementService for PeerService {
     }
 
     async fn create_expose(&self, _: Request<Sealed>) -> Result<Response<Sealed>, Status> {
-        Err(Status::unimplemented("exposing services from peers is not offered"))
+        Err(Status::unimplemented(
+            "exposing services from peers is not offered",
+        ))
     }
 
     async fn renew_expose(&self, _: Request<Sealed>) -> Result<Response<Sealed>, Status> {
-        Err(Status::unimplemented("exposing services from peers is not offered"))
+        Err(Status::unimplemented(
+            "exposing services from peers is not offered",
+        ))
     }
 
     async fn stop_expose(&self, _: Request<Sealed>) -> Result<Response<Sealed>, Status> {
-        Err(Status::unimplemented("exposing services from peers is not offered"))
+        Err(Status::unimplemented(
+            "exposing services from peers is not offered",
+        ))
     }
 }

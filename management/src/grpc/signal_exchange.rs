@@ -131,7 +131,10 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.closed.cancel();
         let mut receivers = self.hub.0.receivers.lock();
-        if receivers.get(&self.key).is_some_and(|receiver| receiver.id == self.id) {
+        if receivers
+            .get(&self.key)
+            .is_some_and(|receiver| receiver.id == self.id)
+        {
             receivers.remove(&self.key);
         }
     }

@@ -83,7 +83,11 @@ pub(super) struct Opening {
 
 impl Opening {
     pub(super) fn protocol(&self) -> RuleProtocol {
-        if self.udp { RuleProtocol::Udp } else { RuleProtocol::Tcp }
+        if self.udp {
+            RuleProtocol::Udp
+        } else {
+            RuleProtocol::Tcp
+        }
     }
 }
 
@@ -237,18 +241,22 @@ impl AccessIndex {
 }
 
 fn openings(access: &ServiceAccess) -> impl Iterator<Item = (Opening, Owner)> {
-    access.targets.iter().filter(|target| target.port != 0).map(|target| {
-        let opening = Opening {
-            peer: target.peer.clone(),
-            port: target.port,
-            udp: access.protocol == RuleProtocol::Udp,
-        };
-        let owner = Owner {
-            service: access.id.clone(),
-            path: target.path.clone(),
-        };
-        (opening, owner)
-    })
+    access
+        .targets
+        .iter()
+        .filter(|target| target.port != 0)
+        .map(|target| {
+            let opening = Opening {
+                peer: target.peer.clone(),
+                port: target.port,
+                udp: access.protocol == RuleProtocol::Udp,
+            };
+            let owner = Owner {
+                service: access.id.clone(),
+                path: target.path.clone(),
+            };
+            (opening, owner)
+        })
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use meshgate_proto::network_map::{
-    DnsConfig, Firewall, NetworkMap, OverlayV6, PeerConfig, RemotePeer,
-};
+use meshgate_proto::network_map::{DnsConfig, Firewall, NetworkMap, OverlayV6, PeerConfig, RemotePeer};
 use meshgate_proto::{Cidr, PeerId};
 
 use super::dns::dns_config;
@@ -87,7 +85,11 @@ pub fn forwarder_port<'a>(peers: impl IntoIterator<Item = &'a PeerModel>) -> i64
         .into_iter()
         .filter(|peer| !peer.agent_version.is_empty())
         .all(|peer| knows_new_forwarder_port(&peer.agent_version));
-    if all_new { FORWARDER_PORTS.0 } else { FORWARDER_PORTS.1 }
+    if all_new {
+        FORWARDER_PORTS.0
+    } else {
+        FORWARDER_PORTS.1
+    }
 }
 
 fn knows_new_forwarder_port(version: &str) -> bool {

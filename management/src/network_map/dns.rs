@@ -85,7 +85,10 @@ fn service_zones(model: &AccountModel, me: &PeerModel) -> Vec<DnsZone> {
 }
 
 fn is_member(model: &AccountModel, group: &meshgate_proto::GroupId, me: &PeerModel) -> bool {
-    model.groups.get(group).is_some_and(|members| members.contains(&me.id))
+    model
+        .groups
+        .get(group)
+        .is_some_and(|members| members.contains(&me.id))
 }
 
 fn record_v4(name: String, ttl: i64, address: Ipv4Addr) -> DnsRecord {

@@ -160,9 +160,12 @@ impl Side {
     /// True when the peer is on this side.
     pub fn contains(&self, model: &AccountModel, peer: &PeerId) -> bool {
         match self {
-            Self::Groups(groups) => groups
-                .iter()
-                .any(|group| model.groups.get(group).is_some_and(|members| members.contains(peer))),
+            Self::Groups(groups) => groups.iter().any(|group| {
+                model
+                    .groups
+                    .get(group)
+                    .is_some_and(|members| members.contains(peer))
+            }),
             Self::Peer(one) => one == peer,
             Self::Nothing => false,
         }

@@ -55,7 +55,11 @@ fn port_list(text: TrafficText<'_>) -> Vec<RulePorts> {
     if text.ports.is_empty() && text.ranges.is_empty() {
         return vec![RulePorts::Range(1, u16::MAX)];
     }
-    let singles = text.ports.iter().filter_map(|port| single(port)).map(RulePorts::Single);
+    let singles = text
+        .ports
+        .iter()
+        .filter_map(|port| single(port))
+        .map(RulePorts::Single);
     let ranges = text.ranges.iter().filter_map(|&(first, last)| {
         let first = u16::try_from(first).ok().filter(|&port| port != 0)?;
         let last = u16::try_from(last).ok().filter(|&port| port >= first)?;
@@ -96,7 +100,10 @@ mod tests {
 
     #[test]
     fn tcp_without_ports_names_all_of_them() {
-        assert_eq!(parse("tcp", &[], &[]).unwrap().ports, [RulePorts::Range(1, 65535)]);
+        assert_eq!(
+            parse("tcp", &[], &[]).unwrap().ports,
+            [RulePorts::Range(1, 65535)]
+        );
     }
 
     #[test]
@@ -110,7 +117,10 @@ mod tests {
     #[test]
     fn ports_that_mean_nothing_make_no_rule() {
         assert_eq!(parse("tcp", &["0"], &[]), None);
-        assert_eq!(parse("udp", &["x", "70000"], &[(0, 0), (90, 80), (1, 70_000)]), None);
+        assert_eq!(
+            parse("udp", &["x", "70000"], &[(0, 0), (90, 80), (1, 70_000)]),
+            None
+        );
         assert_eq!(parse("gre", &[], &[]), None);
         assert_eq!(RuleTraffic::one_port(RuleProtocol::Tcp, 0), None);
     }

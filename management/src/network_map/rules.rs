@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use meshgate_proto::network_map::{
-    FirewallRule, RuleAction, RuleDirection, RulePorts, RuleProtocol,
-};
+use meshgate_proto::network_map::{FirewallRule, RuleAction, RuleDirection, RulePorts, RuleProtocol};
 use meshgate_proto::{Cidr, PeerId};
 
 use super::model::{AccountModel, PeerModel, Policy, PolicyRule, Side};
@@ -70,7 +68,10 @@ impl<'a> Reach<'a> {
             add(&rule.source, if rule.bidirectional { &both } else { &both[..1] });
         }
         if is_source {
-            add(&rule.destination, if rule.bidirectional { &both } else { &both[1..] });
+            add(
+                &rule.destination,
+                if rule.bidirectional { &both } else { &both[1..] },
+            );
         }
     }
 
@@ -82,7 +83,13 @@ impl<'a> Reach<'a> {
                 };
                 if let Some(traffic) = RuleTraffic::one_port(opening.protocol(), opening.port) {
                     let policy = owner.policy_id(&self.me.id);
-                    self.add(target, RuleDirection::Out, RuleAction::Accept, &traffic, policy.as_str());
+                    self.add(
+                        target,
+                        RuleDirection::Out,
+                        RuleAction::Accept,
+                        &traffic,
+                        policy.as_str(),
+                    );
                 }
             }
         }
@@ -92,7 +99,13 @@ impl<'a> Reach<'a> {
             };
             for proxy in model.proxies_of(cluster) {
                 let policy = owner.policy_id(&proxy.id);
-                self.add(proxy, RuleDirection::In, RuleAction::Accept, &traffic, policy.as_str());
+                self.add(
+                    proxy,
+                    RuleDirection::In,
+                    RuleAction::Accept,
+                    &traffic,
+                    policy.as_str(),
+                );
             }
         }
     }

@@ -73,7 +73,8 @@ impl Drop for Presence {
 
 async fn end(state: &State, scope: &Scope, peer: &PeerId, session: i64) -> Result<(), StoreError> {
     let mut tx = state.store.begin().await?;
-    tx.disconnect_peer(scope, peer, session, state.clock.now()).await?;
+    tx.disconnect_peer(scope, peer, session, state.clock.now())
+        .await?;
     tx.commit().await
 }
 
@@ -91,7 +92,14 @@ mod tests {
     use crate::test_support::World;
 
     async fn connected(world: &World, scope: &Scope, peer: &PeerId) -> bool {
-        world.state.store.peer(scope, peer).await.unwrap().unwrap().connected
+        world
+            .state
+            .store
+            .peer(scope, peer)
+            .await
+            .unwrap()
+            .unwrap()
+            .connected
     }
 
     #[tokio::test]
@@ -99,7 +107,13 @@ mod tests {
         let world = World::new().await;
         let account = world.account().await;
         let id = world.peer(&account, "a", 2).await;
-        let row = world.state.store.peer(&account.scope, &id).await.unwrap().unwrap();
+        let row = world
+            .state
+            .store
+            .peer(&account.scope, &id)
+            .await
+            .unwrap()
+            .unwrap();
         let tracker = TaskTracker::new();
 
         let older = Presence::begin(&world.state, &tracker, &row, None).await.unwrap();

@@ -23,7 +23,13 @@ use crate::store::peers::{PeerFlags, PeerMeta, PeerRow};
 use crate::store::{StoreError, Tx};
 
 /// Gives a new peer free addresses and a free name, and writes it.
-async fn admit(tx: &mut Tx, scope: &Scope, account: &AccountRow, peer: &mut PeerRow, v6: bool) -> Result<(), Refused> {
+async fn admit(
+    tx: &mut Tx,
+    scope: &Scope,
+    account: &AccountRow,
+    peer: &mut PeerRow,
+    v6: bool,
+) -> Result<(), Refused> {
     peer.ip = address::free_v4(tx, scope, account).await?;
     peer.ipv6 = if v6 {
         Some(address::free_v6(tx, scope, account).await?)

@@ -85,7 +85,13 @@ mod tests {
         let id = register_proxy_peer(&world.state, account.scope.account(), key, "c")
             .await
             .unwrap();
-        let row = world.state.store.peer(&account.scope, &id).await.unwrap().unwrap();
+        let row = world
+            .state
+            .store
+            .peer(&account.scope, &id)
+            .await
+            .unwrap()
+            .unwrap();
         let tracker = TaskTracker::new();
         let presence = Presence::begin(&world.state, &tracker, &row, None).await.unwrap();
         let pass = || async {
@@ -112,14 +118,26 @@ mod tests {
         let id = register_proxy_peer(&world.state, account.scope.account(), key, "c")
             .await
             .unwrap();
-        let row = world.state.store.peer(&account.scope, &id).await.unwrap().unwrap();
+        let row = world
+            .state
+            .store
+            .peer(&account.scope, &id)
+            .await
+            .unwrap()
+            .unwrap();
         let tracker = TaskTracker::new();
         std::mem::forget(Presence::begin(&world.state, &tracker, &row, None).await.unwrap());
 
         world.clock.advance(MAX_ABSENCE * 2);
         forget_streams(&world.state).await.unwrap();
 
-        let row = world.state.store.peer(&account.scope, &id).await.unwrap().unwrap();
+        let row = world
+            .state
+            .store
+            .peer(&account.scope, &id)
+            .await
+            .unwrap()
+            .unwrap();
         assert!(!row.connected);
         assert_eq!(row.last_seen, world.now());
     }

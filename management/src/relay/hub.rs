@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use meshgate_proto::relay::{Frame, MAX_PEERS, PeerHash, RelayKey};
 use meshgate_proto::Clock;
+use meshgate_proto::relay::{Frame, MAX_PEERS, PeerHash, RelayKey};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -153,7 +153,12 @@ impl Relay {
         });
         let mut shard = self.shard(&peer).write();
         let older = shard.online.insert(peer, Arc::clone(&connection));
-        for watcher in shard.watchers.get_mut(&peer).into_iter().flat_map(HashMap::values_mut) {
+        for watcher in shard
+            .watchers
+            .get_mut(&peer)
+            .into_iter()
+            .flat_map(HashMap::values_mut)
+        {
             if std::mem::take(&mut watcher.tell_online) {
                 watcher.connection.send_control(&Frame::PeersOnline(vec![peer]));
             }
@@ -177,11 +182,20 @@ impl Relay {
             self.unwatch(connection, peer);
         }
         let mut shard = self.shard(&connection.peer).write();
-        if shard.online.get(&connection.peer).is_none_or(|now| now.id != connection.id) {
+        if shard
+            .online
+            .get(&connection.peer)
+            .is_none_or(|now| now.id != connection.id)
+        {
             return;
         }
         shard.online.remove(&connection.peer);
-        for watcher in shard.watchers.get(&connection.peer).into_iter().flat_map(HashMap::values) {
+        for watcher in shard
+            .watchers
+            .get(&connection.peer)
+            .into_iter()
+            .flat_map(HashMap::values)
+        {
             let news = Frame::PeersWentOffline(vec![connection.peer]);
             watcher.connection.send_control(&news);
         }
@@ -205,7 +219,11 @@ impl Relay {
                 connection: Arc::clone(connection),
                 tell_online: !is_online,
             };
-            shard.watchers.entry(*peer).or_default().insert(connection.id, watcher);
+            shard
+                .watchers
+                .entry(*peer)
+                .or_default()
+                .insert(connection.id, watcher);
             if is_online {
                 online.push(*peer);
             }

@@ -264,7 +264,11 @@ impl<S: AsyncWrite> Writer<S> {
     /// Adds what waits already, so that it leaves with the same write.
     fn fill_batch(&mut self) {
         while self.batch.len() < WRITE_BATCH {
-            let next = self.queues.control.try_recv().or_else(|_| self.queues.datagrams.try_recv());
+            let next = self
+                .queues
+                .control
+                .try_recv()
+                .or_else(|_| self.queues.datagrams.try_recv());
             let Ok(message) = next else {
                 return;
             };

@@ -167,7 +167,10 @@ pub(super) fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
         return None;
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(GUID).finalize();
+    let digest = Sha1::new()
+        .chain_update(key.as_bytes())
+        .chain_update(GUID)
+        .finalize();
     HeaderValue::from_str(&STANDARD.encode(digest)).ok()
 }
 
@@ -221,7 +224,12 @@ mod tests {
             out.put_u16(len);
         }
         out.put_slice(&mask);
-        out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+        out.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, key)| byte ^ key),
+        );
         out
     }
 
@@ -253,7 +261,11 @@ mod tests {
             (&[0x82, 0xfe, 0xff, 0xff], Violation::TooLong),
             (&[0x89, 0xfe, 0x00, 0x7e], Violation::TooLong),
         ] {
-            assert_eq!(next_message(&mut bytes.into()).unwrap_err(), wanted, "{bytes:02x?}");
+            assert_eq!(
+                next_message(&mut bytes.into()).unwrap_err(),
+                wanted,
+                "{bytes:02x?}"
+            );
         }
     }
 

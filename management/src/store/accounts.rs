@@ -141,12 +141,12 @@ impl Tx {
         row.as_ref().map(account_row).transpose()
     }
 
-    /// How many accounts there are.
-    pub async fn count_accounts_anywhere(&mut self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM accounts")
-            .fetch_one(self.conn())
+    /// The oldest account, as this transaction sees it.
+    pub async fn first_account_anywhere(&mut self) -> Result<Option<AccountId>, StoreError> {
+        let row = sqlx::query("SELECT id FROM accounts ORDER BY created_at, id LIMIT 1")
+            .fetch_optional(self.conn())
             .await?;
-        Ok(count.unsigned_abs())
+        row.as_ref().map(|row| Columns(row).id("id")).transpose()
     }
 
     /// Keeps a new account.

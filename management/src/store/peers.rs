@@ -234,13 +234,18 @@ impl Tx {
     }
 
     /// Whether an overlay address is taken.
-    pub async fn overlay_address_taken(&mut self, scope: &Scope, address: IpAddr) -> Result<bool, StoreError> {
-        let found: Option<i64> =
-            sqlx::query_scalar("SELECT 1 FROM peers WHERE account_id = $1 AND (ip = $2 OR ipv6 = $2) LIMIT 1")
-                .bind(scope.account().as_str())
-                .bind(address.to_string())
-                .fetch_optional(self.conn())
-                .await?;
+    pub async fn overlay_address_taken(
+        &mut self,
+        scope: &Scope,
+        address: IpAddr,
+    ) -> Result<bool, StoreError> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT 1 FROM peers WHERE account_id = $1 AND (ip = $2 OR ipv6 = $2) LIMIT 1",
+        )
+        .bind(scope.account().as_str())
+        .bind(address.to_string())
+        .fetch_optional(self.conn())
+        .await?;
         Ok(found.is_some())
     }
 
@@ -329,7 +334,12 @@ impl Tx {
     }
 
     /// Notes that a stream has begun, unless a newer one is noted already; tells whether it was noted.
-    pub async fn connect_peer(&mut self, scope: &Scope, id: &PeerId, begun: &PeerSession) -> Result<bool, StoreError> {
+    pub async fn connect_peer(
+        &mut self,
+        scope: &Scope,
+        id: &PeerId,
+        begun: &PeerSession,
+    ) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "UPDATE peers SET connected = TRUE, session_started_at = $3, last_seen = $4, connection_ip = $5 \
              WHERE account_id = $1 AND id = $2 AND session_started_at < $3",

@@ -34,7 +34,12 @@ struct Bucket {
 
 impl CallLimits {
     pub(super) fn new() -> Self {
-        let cache = || Cache::builder().max_capacity(CAPACITY).time_to_idle(FORGET).build();
+        let cache = || {
+            Cache::builder()
+                .max_capacity(CAPACITY)
+                .time_to_idle(FORGET)
+                .build()
+        };
         Self {
             logins: cache(),
             syncs: cache(),
@@ -50,14 +55,20 @@ impl CallLimits {
     }
 }
 
-fn take(buckets: &Cache<WgPublicKey, Arc<Mutex<Bucket>>>, key: WgPublicKey, now: Instant) -> Result<(), Status> {
+fn take(
+    buckets: &Cache<WgPublicKey, Arc<Mutex<Bucket>>>,
+    key: WgPublicKey,
+    now: Instant,
+) -> Result<(), Status> {
     let bucket = buckets.get_with(key, || Arc::new(Mutex::new(Bucket { left: BURST, at: now })));
     let mut bucket = bucket.lock();
     let refilled = now.saturating_duration_since(bucket.at).as_secs_f64() * PER_SECOND;
     bucket.left = (bucket.left + refilled).min(BURST);
     bucket.at = now;
     if bucket.left < 1.0 {
-        return Err(Status::resource_exhausted("too many calls of this peer, try again later"));
+        return Err(Status::resource_exhausted(
+            "too many calls of this peer, try again later",
+        ));
     }
     bucket.left -= 1.0;
     Ok(())

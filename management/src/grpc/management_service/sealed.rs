@@ -38,7 +38,10 @@ impl ServerKey {
     }
 
     /// Opens a body; malformed keys, boxes and messages are 3.
-    pub(super) fn open<M: Message + Default>(&self, sealed: &pb::EncryptedMessage) -> Result<Opened<M>, Status> {
+    pub(super) fn open<M: Message + Default>(
+        &self,
+        sealed: &pb::EncryptedMessage,
+    ) -> Result<Opened<M>, Status> {
         if sealed.body.len() > MAX_BODY {
             return Err(Status::invalid_argument("message is too long"));
         }
@@ -53,8 +56,13 @@ impl ServerKey {
         let clear = envelope
             .open(&sealed.body)
             .map_err(|_| Status::invalid_argument("message cannot be opened"))?;
-        let message = M::decode(clear.as_slice()).map_err(|_| Status::invalid_argument("message is malformed"))?;
-        Ok(Opened { key, envelope, message })
+        let message =
+            M::decode(clear.as_slice()).map_err(|_| Status::invalid_argument("message is malformed"))?;
+        Ok(Opened {
+            key,
+            envelope,
+            message,
+        })
     }
 
     /// Seals an answer.

@@ -37,7 +37,9 @@ pub(super) async fn stream(
         .await
         .map_err(|error| match error {
             AttachError::Unknown => unknown(),
-            AttachError::Unavailable => Status::unavailable("network maps are not available, try again later"),
+            AttachError::Unavailable => {
+                Status::unavailable("network maps are not available, try again later")
+            }
         })?;
     let presence = Presence::begin(&surface.state, &surface.tracker, &member.peer, address)
         .await
@@ -115,7 +117,9 @@ impl Session {
             }
             None => {
                 self.phase = Phase::Ended;
-                Some(Err(Status::unavailable("network maps are not available, try again later")))
+                Some(Err(Status::unavailable(
+                    "network maps are not available, try again later",
+                )))
             }
         }
     }

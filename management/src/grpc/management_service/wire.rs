@@ -17,7 +17,11 @@ pub(crate) struct WireMap {
 impl WireMap {
     /// Writes a map down.
     pub(crate) fn new(map: NetworkMap) -> Self {
-        let session = if map.peer.is_some() { SessionExpiry::Never } else { SessionExpiry::Unknown };
+        let session = if map.peer.is_some() {
+            SessionExpiry::Never
+        } else {
+            SessionExpiry::Unknown
+        };
         let update = SyncUpdate {
             servers: None,
             map: Some(NetworkMap { serial: 0, ..map }),

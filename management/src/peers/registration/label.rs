@@ -18,11 +18,21 @@ pub(super) fn label(hostname: &str) -> String {
     };
     let cleaned: String = ascii
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .take(MAX_LABEL)
         .collect();
     let trimmed = cleaned.trim_matches('-');
-    if trimmed.is_empty() { NAMELESS.to_owned() } else { trimmed.to_owned() }
+    if trimmed.is_empty() {
+        NAMELESS.to_owned()
+    } else {
+        trimmed.to_owned()
+    }
 }
 
 /// The label of a second machine of the same name: with the end of its address.
@@ -38,7 +48,9 @@ pub(super) fn with_address(label: &str, address: Ipv4Addr) -> String {
 pub(super) fn is_valid(label: &str) -> bool {
     let bytes = label.as_bytes();
     (1..=MAX_DNS_LABEL).contains(&bytes.len())
-        && bytes.iter().all(|&b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && bytes
+            .iter()
+            .all(|&b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !label.starts_with('-')
         && !label.ends_with('-')
 }

@@ -9,7 +9,7 @@ use meshgate_proto::network_map::SystemMeta;
 use meshgate_proto::{GroupId, PeerId, Secret, UnixTime, WgPublicKey, Xid};
 use sha2::{Digest as _, Sha256};
 
-use super::{Refused, address, admit, address_text, label, stored_meta};
+use super::{Refused, address, address_text, admit, label, stored_meta};
 use crate::actor::Scope;
 use crate::changes::Change;
 use crate::error::UseCaseError;
@@ -83,7 +83,9 @@ impl From<Refused> for LoginError {
         match refused {
             Refused::NoAddress => Self::Other(UseCaseError::Precondition(refused.to_string())),
             // Two registrations of one key: the other one was first.
-            Refused::Store(StoreError::Duplicate { constraint }) if constraint == "peers.key" => Self::Registered,
+            Refused::Store(StoreError::Duplicate { constraint }) if constraint == "peers.key" => {
+                Self::Registered
+            }
             Refused::Store(error) => error.into(),
         }
     }
@@ -124,9 +126,7 @@ pub async fn update_meta(
         return Err(LoginError::Expired);
     }
     let meta_now = stored_meta(meta);
-    let needs_v6 = peer.ipv6.is_none()
-        && meta.wants_ipv6()
-        && account.settings.ipv6_enabled_groups.is_none();
+    let needs_v6 = peer.ipv6.is_none() && meta.wants_ipv6() && account.settings.ipv6_enabled_groups.is_none();
     let changed = peer.meta != meta_now || ssh_key.is_some_and(|key| key != peer.ssh_key) || needs_v6;
     let logs_in = ssh_key.is_some();
     if !changed && !logs_in {
@@ -241,7 +241,9 @@ fn check_labels(login: &Login<'_>, setup_key: &SetupKeyRow) -> Result<(), LoginE
     if !setup_key.allow_extra_dns_labels {
         return Err(LoginError::Labels("setup key does not allow extra DNS labels"));
     }
-    if login.dns_labels.len() > MAX_EXTRA_LABELS || !login.dns_labels.iter().all(|label| label::is_valid(label)) {
+    if login.dns_labels.len() > MAX_EXTRA_LABELS
+        || !login.dns_labels.iter().all(|label| label::is_valid(label))
+    {
         return Err(LoginError::Labels("extra DNS labels are too many or malformed"));
     }
     Ok(())

@@ -62,11 +62,7 @@ pub(super) async fn load_groups(
 /// Policies and rules that are switched on and mean something.
 pub(super) async fn load_policies(store: &Store, scope: &Scope) -> Result<Vec<Policy>, StoreError> {
     let rows = store.policies(scope).await?;
-    Ok(rows
-        .into_iter()
-        .filter(|row| row.enabled)
-        .map(policy)
-        .collect())
+    Ok(rows.into_iter().filter(|row| row.enabled).map(policy).collect())
 }
 
 /// Address ranges and names of an account.
@@ -83,7 +79,11 @@ pub(crate) fn network(account: &AccountRow, dns_domain: &str) -> Result<Network,
         v4_prefix: account.network_v4.prefix(),
         v6,
         v6_prefix: account.network_v6.prefix(),
-        dns_domain: if own.is_empty() { dns_domain.to_owned() } else { own.clone() },
+        dns_domain: if own.is_empty() {
+            dns_domain.to_owned()
+        } else {
+            own.clone()
+        },
         serial: account.network_serial,
     })
 }
@@ -119,7 +119,11 @@ pub(crate) fn peer_model(row: PeerRow) -> PeerModel {
 
 fn policy(row: PolicyRow) -> Policy {
     // Posture checks are not evaluated here, so no peer can be said to pass one.
-    let rules = if row.source_posture_checks.is_empty() { row.rules } else { Vec::new() };
+    let rules = if row.source_posture_checks.is_empty() {
+        row.rules
+    } else {
+        Vec::new()
+    };
     Policy {
         id: row.id,
         rules: rules

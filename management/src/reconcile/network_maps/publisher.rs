@@ -142,7 +142,12 @@ impl Publisher {
             self.refresh_peer(&peer).await?;
         }
         let model = self.model.as_mut().ok_or(AttachError::Unknown)?;
-        let is_proxy = model.peers.get(&peer).ok_or(AttachError::Unknown)?.proxy_cluster.is_some();
+        let is_proxy = model
+            .peers
+            .get(&peer)
+            .ok_or(AttachError::Unknown)?
+            .proxy_cluster
+            .is_some();
         if is_proxy && model.connected_proxies.insert(peer.clone()) {
             self.proxy_presence_changed(&peer);
         }
@@ -170,7 +175,11 @@ impl Publisher {
     }
 
     fn detach(&mut self, peer: &PeerId, number: u64) {
-        if self.attached.get(peer).is_none_or(|attached| attached.number != number) {
+        if self
+            .attached
+            .get(peer)
+            .is_none_or(|attached| attached.number != number)
+        {
             return;
         }
         self.attached.remove(peer);
@@ -239,7 +248,12 @@ impl Publisher {
             self.remove_peer(id);
             return Ok(());
         };
-        let serial = self.state.store.account(&self.scope).await?.map(|row| row.network_serial);
+        let serial = self
+            .state
+            .store
+            .account(&self.scope)
+            .await?
+            .map(|row| row.network_serial);
         let groups = self.state.store.groups_of_peer(&self.scope, id).await?;
         let Some(model) = &mut self.model else {
             return Ok(());
@@ -280,7 +294,9 @@ impl Publisher {
         let port_changed = port != forwarder_port(model.peers.values());
         if let Some(attached) = self.attached.remove(id) {
             let wire = WireMap::new(removed_map(model));
-            attached.sink.put(PeerUpdate::Removed(wire.encode(model.network.serial + 1)));
+            attached
+                .sink
+                .put(PeerUpdate::Removed(wire.encode(model.network.serial + 1)));
         }
         if let Some(removed) = removed {
             self.peer_changed(&removed, port_changed);
@@ -297,7 +313,12 @@ impl Publisher {
             return;
         };
         let mut touched: BTreeSet<PeerId> = model.access.targets_of(cluster);
-        touched.extend(model.members_of(&model.access.groups_using(cluster)).into_iter().cloned());
+        touched.extend(
+            model
+                .members_of(&model.access.groups_using(cluster))
+                .into_iter()
+                .cloned(),
+        );
         touched.insert(peer.id.clone());
         self.add_dirty(touched);
     }
@@ -307,7 +328,10 @@ impl Publisher {
         let Some(model) = &self.model else {
             return;
         };
-        let cluster = model.peers.get(proxy).and_then(|peer| peer.proxy_cluster.as_deref());
+        let cluster = model
+            .peers
+            .get(proxy)
+            .and_then(|peer| peer.proxy_cluster.as_deref());
         let Some(cluster) = cluster else {
             return;
         };
@@ -351,7 +375,12 @@ impl Publisher {
                 model.connected_proxies = self
                     .attached
                     .keys()
-                    .filter(|peer| model.peers.get(*peer).is_some_and(|peer| peer.proxy_cluster.is_some()))
+                    .filter(|peer| {
+                        model
+                            .peers
+                            .get(*peer)
+                            .is_some_and(|peer| peer.proxy_cluster.is_some())
+                    })
                     .cloned()
                     .collect();
                 let gone: Vec<PeerId> = self

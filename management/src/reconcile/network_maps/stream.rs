@@ -99,7 +99,10 @@ mod tests {
             sink.put(PeerUpdate::Map(Bytes::from(vec![number])));
         }
 
-        assert_eq!(stream.next().await, Some(PeerUpdate::Map(Bytes::from_static(&[99]))));
+        assert_eq!(
+            stream.next().await,
+            Some(PeerUpdate::Map(Bytes::from_static(&[99])))
+        );
         drop(sink);
         assert_eq!(stream.next().await, None);
     }
