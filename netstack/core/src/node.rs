@@ -271,6 +271,7 @@ impl Node {
     pub fn stats(&self) -> Stats {
         Stats {
             inbound_refused: self.stack.refused(),
+            faults: self.stack.faults(),
             connections: self.stack.len(),
             peers: self.device.len(),
             ..self.stats

@@ -56,6 +56,7 @@ pub(crate) struct Stack {
     scratch: Box<[u8; SCRATCH]>,
     reply: Vec<u8>,
     refused: u64,
+    faults: u64,
 }
 
 #[derive(Debug)]
@@ -111,6 +112,7 @@ impl Stack {
             scratch: Box::new([0; SCRATCH]),
             reply: Vec::new(),
             refused: 0,
+            faults: 0,
         }
     }
 
@@ -120,6 +122,10 @@ impl Stack {
 
     pub(crate) fn len(&self) -> usize {
         self.connections.len()
+    }
+
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults
     }
 
     pub(crate) fn refused(&self) -> u64 {

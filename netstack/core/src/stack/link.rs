@@ -1,11 +1,12 @@
 //! smoltcp's device: one received packet in, packets straight into the peer's tunnel out.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant as StackInstant;
 
-use super::packet::{Packet, Transport};
+use super::packet::{Packet, Segment, Transport};
 use crate::batch::TxBatch;
 use crate::device::peer::{Demand, Peer};
 
@@ -23,6 +24,8 @@ pub(crate) struct Link<'a> {
     pub(crate) batch: &'a mut TxBatch,
     pub(crate) scratch: &'a mut [u8; SCRATCH],
     pub(crate) received: Option<&'a [u8]>,
+    /// Set once a segment left that tells the other side our scaled window.
+    pub(crate) announced: Cell<bool>,
 }
 
 impl phy::Device for Link<'_> {
@@ -39,13 +42,13 @@ impl phy::Device for Link<'_> {
         let packet = self.received.take()?;
         Some((
             RxToken(packet),
-            TxToken::new(self.now, self.peer, self.batch, self.scratch),
+            TxToken::new(self.now, self.peer, self.batch, self.scratch, &self.announced),
         ))
     }
 
     fn transmit(&mut self, _now: StackInstant) -> Option<TxToken<'_>> {
         (self.peer.can_transmit() && self.batch.has_egress_room())
-            .then(|| TxToken::new(self.now, self.peer, self.batch, self.scratch))
+            .then(|| TxToken::new(self.now, self.peer, self.batch, self.scratch, &self.announced))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -89,15 +92,23 @@ pub(crate) struct TxToken<'a> {
     peer: &'a mut Peer,
     batch: &'a mut TxBatch,
     scratch: &'a mut [u8; SCRATCH],
+    announced: &'a Cell<bool>,
 }
 
 impl<'a> TxToken<'a> {
-    fn new(now: Instant, peer: &'a mut Peer, batch: &'a mut TxBatch, scratch: &'a mut [u8; SCRATCH]) -> Self {
+    fn new(
+        now: Instant,
+        peer: &'a mut Peer,
+        batch: &'a mut TxBatch,
+        scratch: &'a mut [u8; SCRATCH],
+        announced: &'a Cell<bool>,
+    ) -> Self {
         Self {
             now,
             peer,
             batch,
             scratch,
+            announced,
         }
     }
 }
@@ -105,29 +116,35 @@ impl<'a> TxToken<'a> {
 impl phy::TxToken for TxToken<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, fill: F) -> R {
         let result = fill(&mut self.scratch[..len]);
-        send(self.now, self.peer, self.scratch, len, self.batch);
+        let sent = send(self.now, self.peer, self.scratch, len, self.batch);
+        if sent.is_some_and(|segment| segment.flags.ack() && !segment.flags.syn()) {
+            self.announced.set(true);
+        }
         result
     }
 }
 
-/// Pads and sends the first `len` bytes of `scratch`.
+/// Pads and sends the first `len` bytes of `scratch`; says what segment that was.
 pub(crate) fn send(
     now: Instant,
     peer: &mut Peer,
     scratch: &mut [u8; SCRATCH],
     len: usize,
     batch: &mut TxBatch,
-) {
-    let demand = match Packet::parse(&scratch[..len]) {
+) -> Option<Segment> {
+    let segment = match Packet::parse(&scratch[..len]) {
         Some(Packet {
             transport: Transport::Tcp(segment),
             ..
-        }) if segment.demands_answer() => Demand::Answer,
-        _ => Demand::Nothing,
+        }) => Some(segment),
+        _ => None,
     };
+    let demands = segment.is_some_and(|segment| segment.demands_answer());
+    let demand = if demands { Demand::Answer } else { Demand::Nothing };
     let padded = len.next_multiple_of(PADDING);
     scratch[len..padded].fill(0);
     peer.send(now, &scratch[..padded], demand, batch);
+    segment
 }
 
 fn capabilities(mtu: u16) -> DeviceCapabilities {

@@ -1,5 +1,6 @@
 //! Packets from peers: to their connection, to a new one, or answered and forgotten.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,8 +101,9 @@ impl Stack {
             batch,
             scratch: &mut self.scratch,
             received: Some(packet.bytes),
+            announced: Cell::new(false),
         };
-        state.tcp.receive(self.epoch, &mut link);
+        state.tcp.receive(self.epoch, segment, &mut link);
         self.observe(id, &mut state, Cause::Received);
         drop(state);
         if due {
@@ -158,7 +160,9 @@ impl Stack {
             buffers: self.buffers,
             seed: rng.random(),
         };
-        let Some(tcp) = Tcp::listen(&setup) else { return };
+        let Some(tcp) = Tcp::listen(&setup, segment.sequence) else {
+            return;
+        };
         self.half_open += 1;
         let stage = Stage::HalfOpen(listener);
         let connection = self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);

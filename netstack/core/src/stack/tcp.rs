@@ -5,6 +5,7 @@
 //! [`link`](super::link) names smoltcp's interfaces or sockets.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use smoltcp::time::{Duration as StackDuration, Instant as StackInstant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
 use super::link::{Blueprint, Link};
+use super::packet::Segment;
 use crate::Buffers;
 
 /// Wait for more data before acknowledging.
@@ -25,6 +27,17 @@ pub(crate) struct Tcp {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    /// Where the window of our SYN-ACK ends, until a segment announced a scaled one.
+    first_edge: Option<u32>,
+    fault: Fault,
+}
+
+/// Whether smoltcp panicked on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    New,
+    Counted,
 }
 
 /// What a connection is made with.
@@ -81,38 +94,60 @@ impl Tcp {
         Some(this)
     }
 
-    /// Makes the answering side; the SYN is handed in next.
-    pub(crate) fn listen(setup: &Setup) -> Option<Self> {
+    /// Makes the answering side; the SYN with this sequence number is handed in next.
+    pub(crate) fn listen(setup: &Setup, sequence: u32) -> Option<Self> {
         let mut this = Self::new(setup);
         let endpoint = IpListenEndpoint {
             addr: Some(setup.local.ip().into()),
             port: setup.local.port(),
         };
         this.socket().listen(endpoint).ok()?;
+        let window = u16::try_from(setup.buffers.receive).unwrap_or(u16::MAX);
+        this.first_edge = Some(sequence.wrapping_add(1).wrapping_add(u32::from(window)));
         Some(this)
     }
 
-    /// Takes the packet waiting in `link`; immediate answers go to the link too.
-    pub(crate) fn receive(&mut self, epoch: Instant, link: &mut Link<'_>) {
+    /// Takes the segment waiting in `link`; immediate answers go to the link too.
+    pub(crate) fn receive(&mut self, epoch: Instant, segment: &Segment, link: &mut Link<'_>) {
+        if self.exceeds_first_window(segment) {
+            return;
+        }
         let now = stack_time(epoch, link.now);
-        self.interface.poll_ingress_single(now, link, &mut self.sockets);
+        self.guard(|this| {
+            this.interface.poll_ingress_single(now, link, &mut this.sockets);
+        });
+        self.note_announced(link);
     }
 
     /// Sends what may be sent, until nothing is left or the link is full.
     pub(crate) fn transmit(&mut self, epoch: Instant, link: &mut Link<'_>) {
         let now = stack_time(epoch, link.now);
-        let timeout = (self.socket().send_queue() > 0).then_some(USER_TIMEOUT);
-        self.socket().set_timeout(timeout);
-        while self.interface.poll_egress(now, link, &mut self.sockets) == PollResult::SocketStateChanged {}
-        // A probe is asked for each time; the timer that is already wound up fires once more.
-        self.socket().set_keep_alive(None);
+        self.guard(|this| {
+            let timeout = (this.socket().send_queue() > 0).then_some(USER_TIMEOUT);
+            this.socket().set_timeout(timeout);
+            while this.interface.poll_egress(now, link, &mut this.sockets) == PollResult::SocketStateChanged {
+            }
+            // A probe is asked for each time; the timer that is already wound up fires once more.
+            this.socket().set_keep_alive(None);
+        });
+        self.note_announced(link);
     }
 
     /// When [`Tcp::transmit`] wants to run next.
     pub(crate) fn poll_at(&mut self, epoch: Instant, now: Instant) -> Option<Instant> {
-        let at = self.interface.poll_at(stack_time(epoch, now), &self.sockets)?;
+        let now = stack_time(epoch, now);
+        let at = self.guard(|this| this.interface.poll_at(now, &this.sockets))??;
         let micros = u64::try_from(at.total_micros()).unwrap_or(0);
         Some(epoch + Duration::from_micros(micros))
+    }
+
+    /// Says once that smoltcp panicked on this connection, which is closed since.
+    pub(crate) fn take_fault(&mut self) -> bool {
+        let new = self.fault == Fault::New;
+        if new {
+            self.fault = Fault::Counted;
+        }
+        new
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -240,7 +275,39 @@ impl Tcp {
             interface,
             sockets,
             handle,
+            first_edge: None,
+            fault: Fault::None,
         }
+    }
+
+    /// smoltcp takes the window of our SYN-ACK for a scaled one, up to 128 times too large, and would let data in that
+    /// its buffer has no place for.
+    fn exceeds_first_window(&self, segment: &Segment) -> bool {
+        let payload = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
+        let end = segment.sequence.wrapping_add(payload);
+        self.first_edge
+            .is_some_and(|edge| payload > 0 && end.wrapping_sub(edge).cast_signed() > 0)
+    }
+
+    fn note_announced(&mut self, link: &Link<'_>) {
+        if link.announced.get() {
+            self.first_edge = None;
+        }
+    }
+
+    /// Runs smoltcp on this connection. It checks sequence arithmetic by panicking, and what a peer sends must never
+    /// end more than the connection it was sent on.
+    fn guard<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.fault != Fault::None {
+            return None;
+        }
+        // Nothing of a connection that panicked is looked at again but its state and what it received.
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(self)));
+        if outcome.is_err() {
+            self.fault = Fault::New;
+            self.socket().abort();
+        }
+        outcome.ok()
     }
 
     fn socket(&mut self) -> &mut tcp::Socket<'static> {

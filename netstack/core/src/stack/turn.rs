@@ -1,5 +1,6 @@
 //! The driver's turn: what connections send, when they want the next turn, and how they end.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,6 +107,7 @@ impl Stack {
                 batch,
                 scratch: &mut self.scratch,
                 received: None,
+                announced: Cell::new(false),
             };
             state.tcp.transmit(self.epoch, &mut link);
             sends = true;
@@ -160,6 +162,7 @@ impl Stack {
         entry.remote_finished |= state.tcp.remote_finished();
         let phase = state.tcp.phase();
         if phase == Phase::Closed {
+            self.faults += u64::from(state.tcp.take_fault());
             let failure = match (entry.stage, cause) {
                 (Stage::Established, _) if entry.remote_finished => return,
                 (Stage::Dialing, Cause::Received) => Failure::Refused,

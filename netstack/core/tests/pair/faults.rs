@@ -4,7 +4,7 @@ use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
-use meshgate_netstack_core::{ConnectError, Event, ListenOn, PathKind, Source, TxBatch};
+use meshgate_netstack_core::{ConnectError, Event, ListenOn, PathKind, Silence, Source, TxBatch};
 
 use crate::streams::{SECONDS, read_all, write};
 use crate::world::*;
@@ -59,6 +59,21 @@ fn a_waiting_request_notices_a_dead_peer() {
     assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
     assert!(world.now - died < OUTAGE, "took {:?}", world.now - died);
     assert!(world.events[A].contains(&Event::PeerSilent { peer: public_key(B) }));
+}
+
+#[test]
+fn streams_may_outlive_a_silence() {
+    let mut world = World::with_silence(1, Silence::Report);
+    let (ours, theirs) = world.connected(A);
+    world.filter = Box::new(|_, _| false);
+    write(&ours, b"held up");
+    world.run_for(SECONDS * 20);
+    assert!(world.events[A].contains(&Event::PeerSilent { peer: public_key(B) }));
+
+    world.filter = Box::new(|_, _| true);
+    ours.shutdown();
+
+    assert_eq!(read_all(&mut world, &theirs).unwrap(), b"held up");
 }
 
 #[test]

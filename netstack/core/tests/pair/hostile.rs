@@ -1,13 +1,15 @@
 //! A peer with valid keys and bad manners, and strangers without keys.
 
+use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
-use meshgate_netstack_core::{ListenOn, Node, PathKind, Ports, Source, TxBatch};
+use meshgate_netstack_core::{ListenOn, Node, PathKind, Ports, Source, Stream, TxBatch};
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{IpProtocol, IpRepr};
 
 use crate::world::*;
 
@@ -17,6 +19,7 @@ struct Evil {
     victim: Node,
     batch: TxBatch,
     now: Instant,
+    victim_port: u16,
 }
 
 impl Evil {
@@ -31,6 +34,7 @@ impl Evil {
             victim,
             batch: TxBatch::new(),
             now: world.now,
+            victim_port: 7,
         };
         let mut out = [0; 256];
         let TunnResult::WriteToNetwork(initiation) = evil.tunnel.format_handshake_initiation(&mut out, false)
@@ -52,9 +56,72 @@ impl Evil {
         self.deliver(&datagram)
     }
 
+    /// Sends a segment of the one flow that the tests play with, with so many bytes of payload.
+    fn say(&mut self, shape: Shape, payload: usize) {
+        let mut packet = segment(ours(5000), victim(self.victim_port), shape);
+        packet.extend(std::iter::repeat_n(0, payload));
+        let len = u16::try_from(packet.len()).unwrap();
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        self.send(&packet);
+    }
+
+    /// Opens a connection properly; returns the victim's initial sequence number and its side of it.
+    fn establish(&mut self) -> (u32, Stream) {
+        self.victim.listen(ListenOn::Port(7)).unwrap();
+        let syn = segment(
+            ours(5000),
+            victim(7),
+            Shape {
+                options: LIVELY_OPTIONS,
+                ..Shape::SYN
+            },
+        );
+        let isn = sequence(&self.send(&syn).remove(0));
+        self.say(
+            Shape {
+                sequence: 2,
+                acknowledgement: isn.wrapping_add(1),
+                ..Shape::ACK
+            },
+            0,
+        );
+        (isn, self.victim.poll_accept().unwrap().1)
+    }
+
+    fn run(&mut self, isn: u32, stream: &Stream, steps: Vec<Step>) {
+        let mut cx = context();
+        for step in steps {
+            match step {
+                Step::Segment(shape, payload) => {
+                    let acknowledgement = isn.wrapping_add(shape.acknowledgement);
+                    self.say(
+                        Shape {
+                            acknowledgement,
+                            ..shape
+                        },
+                        payload,
+                    );
+                }
+                Step::Write(len) => drop(stream.poll_write(&mut cx, &[IoSlice::new(&vec![0; len])])),
+                Step::Read(len) => drop(stream.poll_read(&mut cx, &mut vec![0; len])),
+                Step::Shutdown => stream.shutdown(),
+                Step::Wait(millis) => {
+                    self.now += Duration::from_millis(millis);
+                    self.victim.handle_timeout(self.now, &mut self.batch);
+                    self.poll();
+                }
+            }
+        }
+    }
+
     fn deliver(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
         self.victim
             .handle_datagram(self.now, Source::Direct(endpoint(A)), datagram, &mut self.batch);
+        self.poll()
+    }
+
+    /// What the victim sends by itself.
+    fn poll(&mut self) -> Vec<Vec<u8>> {
         self.victim.poll_transmit(self.now, &mut self.batch);
         let sent: Vec<Vec<u8>> = self
             .batch
@@ -141,7 +208,7 @@ fn half_open_connections_are_bounded() {
     // They give up by themselves.
     let mut now = evil.now;
     for _ in 0..130 {
-        now += std::time::Duration::from_millis(250);
+        now += Duration::from_millis(250);
         evil.victim.handle_timeout(now, &mut evil.batch);
         while evil.victim.poll_transmit(now, &mut evil.batch) != meshgate_netstack_core::Progress::Done {
             evil.batch.clear();
@@ -149,6 +216,32 @@ fn half_open_connections_are_bounded() {
         evil.batch.clear();
     }
     assert_eq!(evil.victim.stats().connections, 0);
+}
+
+#[test]
+fn data_beyond_the_first_window_is_dropped() {
+    let mut evil = Evil::new();
+    let (isn, stream) = evil.establish();
+    let acknowledgement = isn.wrapping_add(1);
+    let data = |at: u32| Shape {
+        sequence: 2 + at,
+        acknowledgement,
+        ..Shape::ACK
+    };
+    let window = 65_535;
+    evil.say(data(window - 600), 1200);
+    evil.say(data(window + 600), 1200);
+
+    for at in (0..window).step_by(1200) {
+        evil.say(data(at), usize::try_from(window - at).unwrap().min(1200));
+    }
+
+    let mut received = vec![0; 100_000];
+    let Poll::Ready(Ok(len)) = stream.poll_read(&mut context(), &mut received) else {
+        panic!("nothing came")
+    };
+    assert_eq!(len, 65_535);
+    assert_eq!(evil.victim.stats().faults, 0);
 }
 
 #[test]
@@ -250,19 +343,95 @@ proptest! {
     }
 
     #[test]
+    fn random_segments_to_an_accepted_connection_break_nothing(steps in prop::collection::vec(step(), 1..60)) {
+        let mut evil = Evil::new();
+        let (isn, stream) = evil.establish();
+        evil.run(isn, &stream, steps);
+        prop_assert_eq!(evil.victim.stats().faults, 0);
+    }
+
+    #[test]
+    fn random_segments_to_a_dialed_connection_break_nothing(
+        answered: bool,
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut evil = Evil::new();
+        let stream = evil.victim.connect(evil.now, ours(5000), Duration::from_mins(1)).unwrap();
+        let syn = evil.poll().remove(0);
+        evil.victim_port = u16::from_be_bytes([syn[20], syn[21]]);
+        let isn = sequence(&syn);
+        if answered {
+            let shape = Shape { flags: 0x12, acknowledgement: isn.wrapping_add(1), options: LIVELY_OPTIONS, ..Shape::SYN };
+            evil.say(shape, 0);
+        }
+        evil.run(isn, &stream, steps);
+        prop_assert_eq!(evil.victim.stats().faults, 0);
+    }
+
+    #[test]
     fn random_inner_packets_never_panic(packets in prop::collection::vec(inner_packet(), 1..40)) {
         let mut evil = Evil::new();
         evil.victim.listen(ListenOn::Port(7)).unwrap();
         let mut now = evil.now;
         for packet in packets {
             evil.send(&packet);
-            now += std::time::Duration::from_millis(100);
+            now += Duration::from_millis(100);
             evil.now = now;
             evil.victim.handle_timeout(now, &mut evil.batch);
             evil.batch.clear();
         }
     }
 }
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Sequence and acknowledgement numbers are relative to the initial ones.
+    Segment(Shape, usize),
+    Write(usize),
+    Read(usize),
+    Shutdown,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let near = || {
+        prop_oneof![
+            4 => 0..4000u32,
+            1 => 0..80_000u32,
+            1 => (u32::MAX - 3000)..=u32::MAX,
+            1 => any::<u32>(),
+        ]
+    };
+    let flags = prop_oneof![4 => Just(0x10u8), 2 => Just(0x18), 1 => Just(0x11), 1 => any::<u8>()];
+    let shape = (
+        near(),
+        near(),
+        flags,
+        any::<u16>(),
+        any::<[u8; 12]>(),
+        any::<bool>(),
+    )
+        .prop_map(|(sequence, acknowledgement, flags, window, noise, noisy)| {
+            let options = if noisy { noise } else { [1; 12] };
+            Shape {
+                flags,
+                sequence,
+                acknowledgement,
+                window,
+                options,
+            }
+        });
+    prop_oneof![
+        8 => (shape, 0..1300usize).prop_map(|(shape, payload)| Step::Segment(shape, payload)),
+        2 => (0..5000usize).prop_map(Step::Write),
+        1 => (0..5000usize).prop_map(Step::Read),
+        1 => Just(Step::Shutdown),
+        2 => (0..3000u64).prop_map(Step::Wait),
+    ]
+}
+
+/// MSS 1000, window scale 7, SACK permitted.
+const LIVELY_OPTIONS: [u8; 12] = [2, 4, 3, 232, 3, 3, 7, 4, 2, 1, 1, 1];
 
 /// Random bytes, or a segment of one of a few flows with random fields and broken in one place.
 fn inner_packet() -> impl Strategy<Value = Vec<u8>> {
@@ -276,7 +445,15 @@ fn inner_packet() -> impl Strategy<Value = Vec<u8>> {
     )
         .prop_map(|(port, flags, sequence, near, payload)| {
             let sequence = if flags & 1 == 0 { near } else { sequence };
-            let mut packet = segment(ours(port), victim(7), Shape { flags, sequence });
+            let mut packet = segment(
+                ours(port),
+                victim(7),
+                Shape {
+                    flags,
+                    sequence,
+                    ..Shape::SYN
+                },
+            );
             packet.extend_from_slice(&payload);
             let len = u16::try_from(packet.len()).unwrap();
             packet[2..4].copy_from_slice(&len.to_be_bytes());
@@ -291,61 +468,51 @@ fn inner_packet() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => noise, 4 => shaped, 2 => broken]
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Shape {
     flags: u8,
     sequence: u32,
+    acknowledgement: u32,
+    window: u16,
+    options: [u8; 12],
 }
 
 impl Shape {
     const SYN: Self = Self {
         flags: 0x02,
         sequence: 1,
+        acknowledgement: 0,
+        window: 1000,
+        options: [1; 12],
     };
     const ACK: Self = Self {
         flags: 0x10,
-        sequence: 1,
+        ..Self::SYN
     };
     const RST: Self = Self {
         flags: 0x04,
-        sequence: 1,
+        ..Self::SYN
     };
 }
 
 fn segment(from: SocketAddr, to: SocketAddr, shape: Shape) -> Vec<u8> {
-    let tcp = TcpRepr {
-        src_port: from.port(),
-        dst_port: to.port(),
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(shape.sequence.cast_signed()),
-        ack_number: None,
-        window_len: 1000,
-        window_scale: None,
-        max_seg_size: None,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
-    };
-    let ip = IpRepr::new(
-        from.ip().into(),
-        to.ip().into(),
-        IpProtocol::Tcp,
-        tcp.buffer_len(),
-        64,
-    );
-    let mut bytes = vec![0; ip.header_len() + tcp.buffer_len()];
-    let checksums = ChecksumCapabilities::default();
-    ip.emit(&mut bytes[..], &checksums);
-    let at = ip.header_len();
-    tcp.emit(
-        &mut TcpPacket::new_unchecked(&mut bytes[at..]),
-        &from.ip().into(),
-        &to.ip().into(),
-        &checksums,
-    );
-    bytes[at + 13] = shape.flags;
+    const LEN: usize = 32;
+    let ip = IpRepr::new(from.ip().into(), to.ip().into(), IpProtocol::Tcp, LEN, 64);
+    let mut bytes = vec![0; ip.header_len()];
+    ip.emit(&mut bytes[..], &ChecksumCapabilities::default());
+    bytes.extend_from_slice(&from.port().to_be_bytes());
+    bytes.extend_from_slice(&to.port().to_be_bytes());
+    bytes.extend_from_slice(&shape.sequence.to_be_bytes());
+    bytes.extend_from_slice(&shape.acknowledgement.to_be_bytes());
+    bytes.extend_from_slice(&[0x80, shape.flags]);
+    bytes.extend_from_slice(&shape.window.to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&shape.options);
     bytes
+}
+
+fn sequence(packet: &[u8]) -> u32 {
+    u32::from_be_bytes(packet[24..28].try_into().unwrap())
 }
 
 fn flags(packet: &[u8]) -> u8 {

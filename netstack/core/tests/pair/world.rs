@@ -67,11 +67,15 @@ impl Netem {
 impl World {
     /// Two nodes that know each other's endpoints and let everything in.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_silence(seed, Silence::FailStreams)
+    }
+
+    pub(crate) fn with_silence(seed: u64, silence: Silence) -> Self {
         let start = Instant::now();
         let mut world = Self {
             start,
             now: start,
-            nodes: [node(A, start, 0), node(B, start, 0)],
+            nodes: [node(A, start, 0, silence), node(B, start, 0, silence)],
             events: [Vec::new(), Vec::new()],
             accepted: [Vec::new(), Vec::new()],
             netem: Netem::CLEAN,
@@ -88,7 +92,7 @@ impl World {
 
     /// Starts a node afresh, with its key and nothing else; it learns the other's endpoint from packets.
     pub(crate) fn restart(&mut self, which: usize) {
-        self.nodes[which] = node(which, self.now, 1);
+        self.nodes[which] = node(which, self.now, 1, Silence::FailStreams);
         self.accepted[which].clear();
         self.nodes[which].upsert_peer(self.now, peer(1 - which));
     }
@@ -306,7 +310,7 @@ pub(crate) fn allow(ports: Ports) -> FirewallRule {
     }
 }
 
-fn node(which: usize, now: Instant, life: u8) -> Node {
+fn node(which: usize, now: Instant, life: u8, silence: Silence) -> Node {
     let config = NodeConfig {
         private_key: key(which),
         addresses: vec![inner(which)],
@@ -316,7 +320,7 @@ fn node(which: usize, now: Instant, life: u8) -> Node {
             transmit: 64 << 10,
         },
         inbound: Inbound::Firewall,
-        silence: Silence::FailStreams,
+        silence,
     };
     let mut seed = [u8::try_from(which).unwrap(); 32];
     seed[0] = life;
