@@ -116,7 +116,7 @@ impl Management {
             .into_axum_router();
         let doors = Doors {
             grpc,
-            rest: axum::Router::new(),
+            rest: crate::rest::router(Arc::clone(&state)),
             relay: relay.clone(),
         };
         tasks.spawn(expel_removed(

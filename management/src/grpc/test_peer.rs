@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use meshgate_proto::envelope::Envelope;
 use meshgate_proto::pb::management as pb;
 use meshgate_proto::pb::management::management_service_client::ManagementServiceClient;
-use meshgate_proto::{Clock, GroupId, ManualClock, SetupKeyId, UnixTime, WgPrivateKey, WgPublicKey, Xid};
+use meshgate_proto::{Clock, ManualClock, SetupKeyId, UnixTime, WgPrivateKey, WgPublicKey, Xid};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -32,7 +32,6 @@ pub(crate) const START: UnixTime = UnixTime::from_secs(1_767_225_600);
 pub(crate) struct TestServer {
     pub(crate) running: Running,
     pub(crate) scope: Scope,
-    pub(crate) all: GroupId,
     pub(crate) clock: Arc<ManualClock>,
     dir: TempDir,
 }
@@ -56,7 +55,6 @@ impl TestServer {
         Self {
             running,
             scope: account.scope,
-            all: account.all,
             clock,
             dir,
         }

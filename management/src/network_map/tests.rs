@@ -1,6 +1,6 @@
 //! Situations recorded between real programs, computed again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use meshgate_proto::network_map::{
@@ -8,6 +8,9 @@ use meshgate_proto::network_map::{
 };
 use meshgate_proto::pb::management as pb;
 use meshgate_proto::{GroupId, PeerId, PolicyId, ServiceId};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
 use crate::grpc::fixtures::{recorded_sync, sorted};
@@ -290,6 +293,119 @@ fn one_old_peer_keeps_the_old_forwarder_port_and_one_without_version_does_not() 
 
         assert_eq!(forwarder_port(model.peers.values()), port, "{version}");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn neighbours_list_each_other_and_rules_come_in_pairs(
+        groups in vec(vec(0..PEERS, 0..4), 3),
+        policies in vec((0..3usize, 0..3usize, any::<bool>(), any::<bool>(), 0..4usize), 0..5),
+        services in vec((0..PEERS, 1..4u16, 0..2usize, any::<bool>()), 0..6),
+    ) {
+        let model = arbitrary(&groups, &policies, &services);
+        let maps: BTreeMap<&PeerId, NetworkMap> = model
+            .peers
+            .keys()
+            .map(|id| (id, network_map(&model, id).unwrap()))
+            .collect();
+
+        for (id, map) in &maps {
+            let me = &model.peers[*id];
+            prop_assert!(map.remote_peers.iter().all(|peer| peer.key != me.key && !peer.allowed_ips.is_empty()));
+            for rule in rules(map) {
+                prop_assert!(!matches!(rule.ports, RulePorts::Range(0, _) | RulePorts::Single(0) | RulePorts::Empty));
+                let (other_id, _) = model.peers.iter().find(|(_, peer)| IpAddr::V4(peer.v4) == rule.peer).unwrap();
+                let other = &maps[other_id];
+                prop_assert!(other.remote_peers.iter().any(|peer| peer.key == me.key));
+                prop_assert!(map.remote_peers.iter().any(|peer| peer.key == model.peers[other_id].key));
+                let twin = rules(other).iter().any(|twin| {
+                    twin.peer == IpAddr::V4(me.v4)
+                        && twin.direction != rule.direction
+                        && (twin.action, twin.protocol, twin.ports) == (rule.action, rule.protocol, rule.ports)
+                });
+                prop_assert!(twin, "{rule:?}");
+            }
+        }
+    }
+}
+
+const PEERS: usize = 6;
+
+/// Four machines and two peers of proxies, with rules as the numbers say.
+fn arbitrary(
+    groups: &[Vec<usize>],
+    policies: &[(usize, usize, bool, bool, usize)],
+    services: &[(usize, u16, usize, bool)],
+) -> AccountModel {
+    let mut model = Recorded::new("peer_first_start", 30).model;
+    model.peers.clear();
+    let id = |number: usize| PeerId::new(format!("p{number}"));
+    for number in 0..PEERS {
+        let octet = u8::try_from(number).unwrap();
+        let peer = PeerModel {
+            id: id(number),
+            key: meshgate_proto::WgPublicKey::from_bytes([octet; 32]),
+            proxy_cluster: (number >= 4).then(|| format!("c{}", number - 4)),
+            ..peer(
+                &format!("p{number}.{DOMAIN}"),
+                &format!("100.118.0.{number}"),
+                None,
+            )
+        };
+        model.peers.insert(id(number), peer);
+    }
+    let group = |number: usize| GroupId::new(format!("g{number}"));
+    for (number, members) in groups.iter().enumerate() {
+        let machines = members
+            .iter()
+            .filter(|&&member| member < 4)
+            .map(|&member| id(member));
+        model.groups.insert(group(number), machines.collect());
+    }
+    let texts = [
+        ("all", vec![]),
+        ("tcp", vec!["80"]),
+        ("tcp", vec![]),
+        ("netbird-ssh", vec![]),
+    ];
+    model.policies = policies
+        .iter()
+        .map(|&(from, to, bidirectional, drops, text)| Policy {
+            id: PolicyId::new(POLICY),
+            rules: vec![PolicyRule {
+                bidirectional,
+                action: if drops {
+                    RuleAction::Drop
+                } else {
+                    RuleAction::Accept
+                },
+                source: Side::Groups(vec![group(from)]),
+                destination: Side::Groups(vec![group(to)]),
+                ..rule(texts[text].0, &texts[text].1, &[])
+            }],
+        })
+        .collect();
+    for (number, &(target, port, cluster, private)) in services.iter().enumerate() {
+        publish(
+            &mut model,
+            ServiceAccess {
+                id: ServiceId::new(format!("s{number}")),
+                cluster: format!("c{cluster}"),
+                protocol: RuleProtocol::Tcp,
+                targets: vec![PeerTarget {
+                    peer: id(target),
+                    port,
+                    path: "/".to_owned(),
+                }],
+                private: private.then(|| PrivateAccess {
+                    domain: "s.test".to_owned(),
+                    groups: vec![group(0)],
+                }),
+            },
+        );
+    }
+    model
 }
 
 /// [`RulePorts`] in an order.

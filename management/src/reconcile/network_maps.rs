@@ -29,6 +29,8 @@ use crate::store::StoreError;
 use publisher::Publisher;
 
 pub(crate) use load::{network as model_network, peer_model as model_peer, settings as model_settings};
+#[cfg(test)]
+pub(crate) use stream::map_stream;
 pub use stream::{MapStream, PeerUpdate};
 
 /// Commands that wait for one account. What does not fit makes the account look at everything again.

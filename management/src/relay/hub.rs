@@ -11,7 +11,7 @@ use bytes::Bytes;
 use meshgate_proto::Clock;
 use meshgate_proto::relay::{Frame, MAX_PEERS, PeerHash, RelayKey};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -256,19 +256,27 @@ impl Relay {
             .collect()
     }
 
-    /// Queues a framed datagram for a peer. `last` remembers the receiver of the caller's last datagram.
+    /// Queues a framed datagram for a peer. `last` remembers the receiver of the caller's last datagram, so that
+    /// a run of datagrams to one peer looks it up once.
     pub(super) fn deliver(&self, to: &PeerHash, last: &mut Option<Arc<Connection>>, framed: Bytes) {
-        let known = last
-            .as_ref()
-            .is_some_and(|receiver| receiver.peer == *to && !receiver.closed.is_cancelled());
-        if !known {
-            *last = self.find(to);
+        let mut framed = framed;
+        if let Some(receiver) = last.as_ref().filter(|receiver| receiver.peer == *to) {
+            match receiver.datagrams.try_send(framed) {
+                Ok(()) => return,
+                Err(TrySendError::Full(_)) => return self.count_loss(),
+                Err(TrySendError::Closed(refused)) => framed = refused,
+            }
         }
+        *last = self.find(to);
         if let Some(receiver) = last
             && receiver.datagrams.try_send(framed).is_err()
         {
-            self.0.lost.fetch_add(1, Ordering::Relaxed);
+            self.count_loss();
         }
+    }
+
+    fn count_loss(&self) {
+        self.0.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     fn unwatch(&self, connection: &Connection, peer: &PeerHash) {

@@ -29,8 +29,8 @@ const SILENCE_CHECK: Duration = Duration::from_secs(5);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes asked of the socket at a time.
 const READ_BUFFER: usize = 32 * 1024;
-/// Messages that leave with one write.
-const WRITE_BATCH: usize = 128;
+/// Bytes after which no further message joins a write.
+const WRITE_BATCH: usize = 64 * 1024;
 
 /// Answers the request for `/relay`: 101 and a session of its own, or 400.
 pub fn upgrade<B>(relay: &Relay, mut request: Request<B>) -> Response<Body> {
@@ -79,7 +79,7 @@ where
         queues,
         io: write,
         heard: Arc::clone(&heard),
-        batch: Vec::with_capacity(WRITE_BATCH),
+        batch: Vec::new(),
         out: Vec::new(),
         torn: false,
     };
@@ -263,7 +263,8 @@ impl<S: AsyncWrite> Writer<S> {
 
     /// Adds what waits already, so that it leaves with the same write.
     fn fill_batch(&mut self) {
-        while self.batch.len() < WRITE_BATCH {
+        let mut bytes = 0;
+        while bytes < WRITE_BATCH {
             let next = self
                 .queues
                 .control
@@ -272,6 +273,7 @@ impl<S: AsyncWrite> Writer<S> {
             let Ok(message) = next else {
                 return;
             };
+            bytes += message.len();
             self.batch.push(message);
         }
     }

@@ -1,12 +1,19 @@
 //! One port, told apart by content type and path.
 
+use std::sync::Arc;
+
 use futures::{SinkExt as _, StreamExt as _};
+use meshgate_proto::SystemClock;
 use meshgate_proto::pb::management as pb;
+use meshgate_proto::pb::management::management_service_client::ManagementServiceClient;
 use meshgate_proto::relay::{Frame, PeerHash, RelayToken};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
+use crate::app::Management;
+use crate::config::{Config, TlsFiles};
 use crate::grpc::test_peer::{TestPeer, TestServer};
 
 #[tokio::test]
@@ -71,4 +78,49 @@ async fn a_message_beyond_the_limit_is_refused_and_the_connection_lives() {
     peer.client.login(sealed).await.unwrap_err();
 
     peer.client.is_healthy(pb::Empty {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn over_tls_the_port_speaks_both_versions_of_http() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = TlsFiles {
+        cert: dir.path().join("tls.crt"),
+        key: dir.path().join("tls.key"),
+    };
+    std::fs::write(&files.cert, signed.cert.pem()).unwrap();
+    std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
+    let config = Config {
+        tls: Some(files),
+        ..Config::new(dir.path(), "https://localhost:0".parse().unwrap())
+    };
+    let running = Management::start(config, Arc::new(SystemClock)).await.unwrap();
+    let url = running.exposed_address().clone();
+
+    let endpoint = Endpoint::from_shared(url.to_string()).unwrap();
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(signed.cert.pem()));
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    let key = ManagementServiceClient::new(channel)
+        .get_server_key(pb::Empty {})
+        .await
+        .unwrap();
+    let https = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(signed.cert.pem().as_bytes()).unwrap()])
+        .http1_only()
+        .build()
+        .unwrap();
+    let rest = https
+        .get(url.join("/api/nothing-here").unwrap())
+        .send()
+        .await
+        .unwrap();
+
+    assert_eq!(key.into_inner().key.len(), 44);
+    assert_eq!(
+        (rest.status().as_u16(), rest.version()),
+        (404, http::Version::HTTP_11)
+    );
+    assert!(running.relay().instance_url().starts_with("rels://localhost:"));
+    running.shutdown().await;
 }

@@ -37,6 +37,11 @@ impl ServerKey {
         &self.public_text
     }
 
+    /// The boxes between the server and a peer.
+    pub(super) fn envelope(&self, peer: &WgPublicKey) -> Envelope {
+        Envelope::new(&self.private, peer)
+    }
+
     /// Opens a body; malformed keys, boxes and messages are 3.
     pub(super) fn open<M: Message + Default>(
         &self,
@@ -52,7 +57,7 @@ impl ServerKey {
         if key.as_bytes() == &[0; 32] {
             return Err(Status::invalid_argument("sender key is malformed"));
         }
-        let envelope = Envelope::new(&self.private, &key);
+        let envelope = self.envelope(&key);
         let clear = envelope
             .open(&sealed.body)
             .map_err(|_| Status::invalid_argument("message cannot be opened"))?;

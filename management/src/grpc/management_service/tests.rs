@@ -464,7 +464,6 @@ impl Names {
             peer.allowed_ips.iter_mut().for_each(|ip| self.replace(ip));
         }
         for rule in &mut map.firewall_rules {
-            #[expect(deprecated, reason = "older peers read nothing else")]
             self.replace(&mut rule.peer_ip);
             self.replace_bytes(&mut rule.policy_id);
             rule.source_prefixes

@@ -98,11 +98,11 @@ impl Publisher {
             tokio::select! {
                 biased;
                 Some((peer, number)) = self.detached.next() => self.detach(&peer, number),
+                () = sleep_until(self.not_before), if due => self.publish().await,
                 command = self.inbox.recv() => match command {
                     Some(command) => self.handle(command).await,
                     None => return,
                 },
-                () = sleep_until(self.not_before), if due => self.publish().await,
                 _ = lag_check.tick() => {
                     if self.lagging.swap(false, Ordering::AcqRel) {
                         self.reload().await;

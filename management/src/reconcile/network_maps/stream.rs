@@ -28,7 +28,7 @@ pub struct MapStream {
 
 /// The other end of a [`MapStream`].
 #[derive(Debug)]
-pub(super) struct MapSink {
+pub(crate) struct MapSink {
     slot: Arc<Slot>,
     detached: CancellationToken,
     _publisher_gone: DropGuard,
@@ -41,7 +41,7 @@ struct Slot {
 }
 
 /// Both ends, with nothing in between yet.
-pub(super) fn map_stream() -> (MapSink, MapStream) {
+pub(crate) fn map_stream() -> (MapSink, MapStream) {
     let slot = Arc::new(Slot::default());
     let detached = CancellationToken::new();
     let publisher_gone = CancellationToken::new();
@@ -76,7 +76,7 @@ impl MapStream {
 
 impl MapSink {
     /// Replaces what the stream has not taken yet.
-    pub(super) fn put(&self, update: PeerUpdate) {
+    pub(crate) fn put(&self, update: PeerUpdate) {
         *self.slot.newest.lock() = Some(update);
         self.slot.filled.notify_one();
     }
