@@ -21,16 +21,14 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Opens a connection: an OFFER now, then after 3 s, 6 s, …
+    /// Opens a connection: the caller sends an OFFER now; others are due after 3 s, 6 s, …
     pub(crate) fn start(&mut self, now: Instant) {
-        self.due = Some(now);
-        self.pause = OPENING_PAUSE;
+        self.plan(now, OPENING_PAUSE);
     }
 
-    /// Repairs a connection: an OFFER now, then after 0.8 s, 1.6 s, …
+    /// Repairs a connection: the caller sends an OFFER now; others are due after 0.8 s, 1.6 s, …
     pub(crate) fn hurry(&mut self, now: Instant) {
-        self.due = Some(now);
-        self.pause = LOSS_PAUSE;
+        self.plan(now, LOSS_PAUSE);
     }
 
     /// The other side made the first move: ours follows only when that leads nowhere.
@@ -64,6 +62,11 @@ impl Guard {
         self.due = Some(now + pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true
+    }
+
+    fn plan(&mut self, now: Instant, pause: Duration) {
+        self.due = Some(now + pause);
+        self.pause = pause * 2;
     }
 }
 
@@ -115,25 +118,20 @@ mod tests {
     fn opening_doubles_from_three_seconds_to_a_spread_cap() {
         let start = Instant::now();
         let mut guard = Guard::default();
+        let mut rng = StdRng::seed_from_u64(1);
         guard.start(start);
 
-        let times = offers(&mut guard, 7, 1);
+        let times: Vec<_> = (0..6)
+            .map(|_| {
+                let due = guard.deadline().unwrap();
+                assert!(guard.poll(due, &mut rng));
+                (due - start).as_secs_f64()
+            })
+            .collect();
 
-        assert_eq!(times[..5], [0.0, 3.0, 9.0, 21.0, 45.0]);
-        assert!((75.0..90.0).contains(&times[5]), "{times:?}");
-        assert!((105.0..135.0).contains(&times[6]), "{times:?}");
-
-        fn offers(guard: &mut Guard, count: usize, seed: u64) -> Vec<f64> {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let start = guard.deadline().unwrap();
-            (0..count)
-                .map(|_| {
-                    let due = guard.deadline().unwrap();
-                    assert!(guard.poll(due, &mut rng));
-                    (due - start).as_secs_f64()
-                })
-                .collect()
-        }
+        assert_eq!(times[..4], [3.0, 9.0, 21.0, 45.0]);
+        assert!((75.0..90.0).contains(&times[4]), "{times:?}");
+        assert!((105.0..135.0).contains(&times[5]), "{times:?}");
     }
 
     #[test]
@@ -143,7 +141,6 @@ mod tests {
         let mut guard = Guard::default();
         guard.hurry(start);
 
-        assert!(guard.poll(start, &mut rng));
         assert!(!guard.poll(start + Duration::from_millis(799), &mut rng));
         assert!(guard.poll(start + Duration::from_millis(800), &mut rng));
         assert_eq!(guard.deadline(), Some(start + Duration::from_millis(2400)));

@@ -221,13 +221,15 @@ impl PeerConnection {
             self.invited = true;
             self.own_move = Some(now + CHECK_AFTER);
         }
-        if fresh && self.wish == Wish::Open && self.direct.chosen().is_none() {
-            self.guard.hurry(now);
-            if let Link::Trying(answer_by) = &mut self.link {
-                answer_by.get_or_insert(now + ANSWER_PATIENCE);
-            }
+        let reopens = fresh && self.wish == Wish::Open && self.direct.chosen().is_none();
+        if reopens && let Link::Trying(answer_by) = &mut self.link {
+            answer_by.get_or_insert(now + ANSWER_PATIENCE);
         }
         self.settle(now);
+        if reopens {
+            self.guard.hurry(now);
+            self.offer();
+        }
     }
 
     /// The relay says that the peer left.
@@ -258,10 +260,11 @@ impl PeerConnection {
             Link::Silent { retry, .. } => *retry = (*retry).min(now + SILENT_PAUSE),
             Link::Established => {}
         }
+        self.settle(now);
         if opened && self.link != Link::Established {
             self.guard.start(now);
+            self.offer();
         }
-        self.settle(now);
     }
 
     /// An OFFER came.
@@ -350,10 +353,11 @@ impl PeerConnection {
         };
         self.direct.clear();
         self.set_reach(Reach::Gone);
+        self.settle(now);
         if self.presence == Presence::Online && self.wish == Wish::Open {
             self.guard.hurry(now);
+            self.offer();
         }
-        self.settle(now);
     }
 
     /// Some time passed.
@@ -377,9 +381,8 @@ impl PeerConnection {
         while let Some(address) = self.direct.poll_probe(now) {
             self.outputs.push_back(Output::Probe(address));
         }
-        let can_meet = matches!(self.presence, Presence::Online | Presence::Asked(_));
-        if self.guard.poll(now, rng) && can_meet {
-            self.outputs.push_back(Output::Offer);
+        if self.guard.poll(now, rng) {
+            self.offer();
             if self.route == Route::Relay {
                 self.initiate(now);
             }
@@ -423,7 +426,7 @@ impl PeerConnection {
             }
             Link::Trying(_) | Link::Established => {}
         }
-        if ice == Ice::Absent && self.direct.chosen().is_none() {
+        if ice == Ice::Absent {
             self.outputs.push_back(Output::Candidates);
         }
         self.settle(now);
@@ -434,7 +437,7 @@ impl PeerConnection {
         self.settle(now);
         if self.route == Route::Relay {
             self.initiate(now);
-            self.outputs.push_back(Output::Offer);
+            self.offer();
         }
     }
 
@@ -526,6 +529,13 @@ impl PeerConnection {
             Wish::Parked => Route::Parked,
             Wish::Open if self.role == Role::Controller || self.invited => Route::Relay,
             Wish::Open => Route::None,
+        }
+    }
+
+    /// An OFFER to a peer that is not at the relay would lead nowhere.
+    fn offer(&mut self) {
+        if matches!(self.presence, Presence::Online | Presence::Asked(_)) {
+            self.outputs.push_back(Output::Offer);
         }
     }
 

@@ -166,10 +166,11 @@ impl RelayTask {
 }
 
 /// Returns when management takes the relay in use away. A new token alone is used at the next connection.
+/// The end of the client is not its business: that comes with a farewell.
 async fn moved(servers: &mut watch::Receiver<Option<RelayServers>>, url: &str) -> RelayError {
     loop {
         if servers.changed().await.is_err() {
-            return RelayError::Stopping;
+            std::future::pending::<()>().await;
         }
         let still_named = servers
             .borrow_and_update()

@@ -27,7 +27,7 @@ async fn a_peer_that_stops_is_known_within_two_seconds_and_back_within_two_secon
     let (error, took) = timed(proxy.connect(address, SOON)).await;
     assert_eq!(error.unwrap_err(), ConnectError::PeerOffline);
     assert!(took < Duration::from_secs(2), "{took:?}");
-    assert_eq!(world.hub.farewells(), 1);
+    until("the farewell was heard", || world.hub.farewells() == 1).await;
 
     let agent = Mesh::start(config).unwrap();
     spawn_echo(&agent);
@@ -203,7 +203,10 @@ struct Island {
 }
 
 enum Order {
-    Freeze(blocking::Receiver<()>),
+    Freeze {
+        frozen: blocking::Sender<()>,
+        thaw: blocking::Receiver<()>,
+    },
     Die,
 }
 
@@ -225,7 +228,10 @@ impl Island {
             mesh_sender.send(mesh).unwrap();
             loop {
                 match inbox.try_recv() {
-                    Ok(Order::Freeze(thaw)) => drop(thaw.recv()),
+                    Ok(Order::Freeze { frozen, thaw }) => {
+                        frozen.send(()).unwrap();
+                        drop(thaw.recv());
+                    }
                     Ok(Order::Die) | Err(blocking::TryRecvError::Disconnected) => return,
                     Err(blocking::TryRecvError::Empty) => {
                         runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
@@ -241,9 +247,11 @@ impl Island {
 
     /// Nothing runs until the result is dropped.
     fn freeze(&self) -> blocking::Sender<()> {
-        let (thaw, wait) = blocking::channel();
-        self.orders.send(Order::Freeze(wait)).unwrap();
-        thaw
+        let (frozen, is_frozen) = blocking::channel();
+        let (thaw_sender, thaw) = blocking::channel();
+        self.orders.send(Order::Freeze { frozen, thaw }).unwrap();
+        is_frozen.recv().unwrap();
+        thaw_sender
     }
 
     fn kill(&self) {
