@@ -14,14 +14,20 @@ die() {
 }
 
 # Checks for everything a build needs, and installs what the system's packages can give.
+# Arguments are further Debian packages that are known to be missing.
 require_build_tools() {
-  require_packages
+  require_packages "$@"
   require_rust
+}
+
+# Names the Debian packages that are missing for the end-to-end tests.
+missing_test_packages() {
+  has chromium || echo chromium
 }
 
 # Collects the Debian packages that are missing; with root installs them, else prints the command.
 require_packages() {
-  local missing=()
+  local missing=("$@")
   can_compile || missing+=(gcc libc6-dev)
   has make || missing+=(make)
   has cmake || missing+=(cmake)

@@ -1,1 +1,14 @@
-//! End-to-end tests, one binary, modules by theme.
+//! End-to-end tests: the real binary on loopback, seen from outside.
+
+mod access_log;
+mod architecture;
+mod bad_input;
+mod browser;
+mod demo;
+mod doors;
+mod malformed;
+mod outage;
+mod scale;
+mod start_up;
+mod three_processes;
+mod transfer;

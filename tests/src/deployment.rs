@@ -1,0 +1,504 @@
+//! Management, proxy and agent as three processes, set up as a user would: with `meshgate admin` and REST.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::client::Visitor;
+use crate::process::run;
+use crate::websocket::Socket;
+use crate::{Client, Folder, HttpVersion, Origin, Process, Rest, eventually, ports, within};
+
+/// Domain of the cluster.
+pub const CLUSTER: &str = "proxy.test";
+
+/// Host name that the agent reports.
+pub const AGENT_NAME: &str = "origin-host";
+
+/// Longest wait for a part to come up.
+const START: Duration = Duration::from_secs(60);
+
+/// One of the three processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Control plane.
+    Management,
+    /// Data plane.
+    Proxy,
+    /// The peer beside the origin.
+    Agent,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Management => "management",
+            Self::Proxy => "proxy",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+/// Who may open a service.
+#[derive(Clone, Copy, Debug)]
+pub enum Access<'a> {
+    /// Everybody.
+    Open,
+    /// Who knows the PIN.
+    Pin(&'a str),
+    /// Who knows the password.
+    Password(&'a str),
+}
+
+/// A published service.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Identifier.
+    pub id: String,
+    /// Host.
+    pub domain: String,
+}
+
+/// Three processes, an origin, and the keys to them.
+#[derive(Debug)]
+pub struct Deployment {
+    /// What the agent stands beside.
+    pub origin: Origin,
+    /// What the setup commands printed.
+    pub keys: Keys,
+    management: Option<Process>,
+    proxy: Option<Process>,
+    agent: Option<Process>,
+    ports: Ports,
+    folder: Folder,
+}
+
+/// What the setup commands printed.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// For the REST API.
+    pub api_token: String,
+    /// For the proxy.
+    pub proxy_token: String,
+    /// For the agent.
+    pub setup_key: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    management: u16,
+    edge: u16,
+    health: u16,
+}
+
+/// The deployment that tests share; a failing test prints its logs.
+#[derive(Debug)]
+pub struct SharedDeployment(&'static Deployment);
+
+impl Deref for SharedDeployment {
+    type Target = Deployment;
+
+    fn deref(&self) -> &Deployment {
+        self.0
+    }
+}
+
+impl Drop for SharedDeployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for part in [Part::Management, Part::Proxy, Part::Agent] {
+                eprintln!("{}", self.0.process(part).log_tail());
+            }
+        }
+    }
+}
+
+impl Deployment {
+    /// The deployment that tests share which stop nothing. It ends with the test run.
+    pub async fn shared() -> SharedDeployment {
+        static SHARED: OnceCell<Deployment> = OnceCell::const_new();
+        SharedDeployment(SHARED.get_or_init(Self::start).await)
+    }
+
+    /// Sets up, starts all three and waits until services can be published.
+    pub async fn start() -> Self {
+        let mut deployment = Self::set_up().await;
+        for part in [Part::Management, Part::Proxy, Part::Agent] {
+            deployment.launch(part);
+            deployment.up(part).await;
+        }
+        deployment
+    }
+
+    /// Runs the setup commands and starts nothing.
+    pub async fn set_up() -> Self {
+        let folder = Folder::new();
+        let data = folder.argument("management");
+        let init = run(
+            &[
+                "admin",
+                "init",
+                "--data-dir",
+                &data,
+                "--email",
+                "admin@example.test",
+            ],
+            &[],
+        )
+        .await;
+        let token = run(
+            &["admin", "token", "create", "--data-dir", &data, "--name", "proxy"],
+            &[],
+        )
+        .await;
+        let key = run(
+            &[
+                "admin",
+                "setup-key",
+                "create",
+                "--data-dir",
+                &data,
+                "--name",
+                "agents",
+            ],
+            &[],
+        )
+        .await;
+        Self {
+            origin: Origin::start().await,
+            keys: Keys {
+                api_token: init.line("Token:"),
+                proxy_token: token.line("Token:"),
+                setup_key: key.line("Setup key:"),
+            },
+            management: None,
+            proxy: None,
+            agent: None,
+            ports: Ports {
+                management: ports::reserve(),
+                edge: ports::reserve(),
+                health: ports::reserve(),
+            },
+            folder,
+        }
+    }
+
+    /// Starts a part without waiting for it.
+    pub fn launch(&mut self, part: Part) {
+        let process = match part {
+            Part::Management => self.launch_management(),
+            Part::Proxy => self.launch_proxy(),
+            Part::Agent => self.launch_agent(),
+        };
+        *self.slot(part) = Some(process);
+    }
+
+    fn launch_management(&self) -> Process {
+        let data = self.folder.argument("management");
+        let listen = format!("127.0.0.1:{}", self.ports.management);
+        let exposed = self.management_url();
+        let args = [
+            "management",
+            "--data-dir",
+            &data,
+            "--listen",
+            &listen,
+            "--exposed-address",
+            &exposed,
+        ];
+        Process::start("management", self.folder.path(), &args, &[])
+    }
+
+    fn launch_proxy(&self) -> Process {
+        let management = self.management_url();
+        let address = self.edge().to_string();
+        let ca = self.folder.argument("ca");
+        let state = self.folder.argument("proxy");
+        let health = format!("127.0.0.1:{}", self.ports.health);
+        let reach = [
+            "proxy",
+            "--mgmt",
+            &management,
+            "--addr",
+            &address,
+            "--domain",
+            CLUSTER,
+        ];
+        let own = ["--ca-dir", &ca, "--state-dir", &state, "--health-addr", &health];
+        let env = [
+            ("NB_PROXY_TOKEN", self.keys.proxy_token.as_str()),
+            ("NB_PROXY_ALLOW_INSECURE", "true"),
+        ];
+        Process::start(
+            "proxy",
+            self.folder.path(),
+            &[reach.as_slice(), &own].concat(),
+            &env,
+        )
+    }
+
+    fn launch_agent(&self) -> Process {
+        let management = self.management_url();
+        let state = self.folder.argument("agent");
+        let port = self.origin.address().port().to_string();
+        let reach = [
+            "agent",
+            "--management-url",
+            &management,
+            "--setup-key",
+            &self.keys.setup_key,
+        ];
+        let own = [
+            "--state-dir",
+            &state,
+            "--allow-ports",
+            &port,
+            "--hostname",
+            AGENT_NAME,
+        ];
+        Process::start(
+            "agent",
+            self.folder.path(),
+            &[reach.as_slice(), &own].concat(),
+            &[],
+        )
+    }
+
+    /// Waits until a part is of use.
+    pub async fn up(&mut self, part: Part) {
+        let rest = self.rest();
+        let process = self.slot(part).as_mut().expect("the part was started");
+        within(START, &format!("{part} is up"), async || {
+            process.check();
+            match part {
+                Part::Management => rest.get("/api/groups").await.map(|_| ()),
+                Part::Proxy => cluster_is_online(&rest).await,
+                Part::Agent => agent(&rest).await.map(|_| ()),
+            }
+        })
+        .await;
+    }
+
+    /// Asks a part to stop and waits for its clean end.
+    ///
+    /// # Panics
+    /// When it does not run, or ends with an error.
+    pub async fn stop(&mut self, part: Part) {
+        self.slot(part).take().expect("the part runs").stop().await;
+    }
+
+    /// Kills a part without notice.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self, part: Part) {
+        self.slot(part).take().expect("the part runs").kill();
+    }
+
+    /// Takes a part out, so that a test can stop it in its own way.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn take(&mut self, part: Part) -> Process {
+        self.slot(part).take().expect("the part runs")
+    }
+
+    /// A running part.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process(&self, part: Part) -> &Process {
+        let process = match part {
+            Part::Management => &self.management,
+            Part::Proxy => &self.proxy,
+            Part::Agent => &self.agent,
+        };
+        process.as_ref().expect("the part runs")
+    }
+
+    fn slot(&mut self, part: Part) -> &mut Option<Process> {
+        match part {
+            Part::Management => &mut self.management,
+            Part::Proxy => &mut self.proxy,
+            Part::Agent => &mut self.agent,
+        }
+    }
+
+    /// Publishes the origin under `NAME.proxy.test` and waits until the edge knows it.
+    ///
+    /// # Panics
+    /// When it does not answer in time.
+    pub async fn publish(&self, name: &str, access: Access<'_>) -> Published {
+        let service = self.create(name, access).await;
+        let service = service.unwrap_or_else(|error| panic!("{name} is not published: {error}"));
+        let client = self.client(HttpVersion::H1);
+        let status = match access {
+            Access::Open => 200,
+            Access::Pin(_) | Access::Password(_) => 401,
+        };
+        eventually(&format!("{name} answers"), async || {
+            client.expect(&service.domain, "/", status).await
+        })
+        .await;
+        service
+    }
+
+    /// Creates a service in front of the origin without waiting for it.
+    ///
+    /// # Errors
+    /// What the API answered instead.
+    pub async fn create(&self, name: &str, access: Access<'_>) -> Result<Published, String> {
+        let request = self.service_request(name, access).await;
+        let answer = self
+            .rest()
+            .post("/api/reverse-proxies/services", &request)
+            .await?;
+        let text = |field: &str| {
+            answer[field]
+                .as_str()
+                .map(str::to_owned)
+                .ok_or(format!("no {field} in {answer}"))
+        };
+        Ok(Published {
+            id: text("id")?,
+            domain: text("domain")?,
+        })
+    }
+
+    /// The request that creates a service in front of the origin.
+    pub async fn service_request(&self, name: &str, access: Access<'_>) -> Value {
+        let auth = match access {
+            Access::Open => json!({}),
+            Access::Pin(pin) => json!({ "pin_auth": { "enabled": true, "pin": pin } }),
+            Access::Password(password) => {
+                json!({ "password_auth": { "enabled": true, "password": password } })
+            }
+        };
+        let target = json!({
+            "target_id": self.agent_peer().await["id"], "target_type": "peer", "protocol": "http",
+            "port": self.origin.address().port(), "enabled": true,
+        });
+        json!({
+            "name": name, "domain": format!("{name}.{CLUSTER}"), "mode": "http", "enabled": true,
+            "targets": [target], "auth": auth,
+        })
+    }
+
+    /// The agent's peer as the API shows it.
+    pub async fn agent_peer(&self) -> Value {
+        let rest = self.rest();
+        eventually("the agent is a peer", async || agent(&rest).await).await
+    }
+
+    /// A visitor of the services.
+    pub fn client(&self, version: HttpVersion) -> Client {
+        Client::new(
+            &self.ca_file(),
+            self.edge(),
+            Visitor {
+                version,
+                address: None,
+            },
+        )
+    }
+
+    /// Opens a WebSocket at a path of a service.
+    ///
+    /// # Errors
+    /// What the service answered instead.
+    pub async fn websocket(&self, domain: &str, path: &str) -> Result<Socket, String> {
+        Socket::open(&self.ca_file(), self.edge(), domain, path, None).await
+    }
+
+    /// The certificate of the authority.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.join("ca").join("ca.crt")
+    }
+
+    /// The edge.
+    pub fn edge(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.edge))
+    }
+
+    /// The management server.
+    pub fn management_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.management)
+    }
+
+    /// The folder of management's data.
+    pub fn data_dir(&self) -> String {
+        self.folder.argument("management")
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The REST API.
+    pub fn rest(&self) -> Rest {
+        Rest::new(&self.management_url(), &self.keys.api_token)
+    }
+
+    /// A page of the proxy's health address.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub async fn health(&self, path: &str) -> Result<(u16, String), String> {
+        let url = format!("http://127.0.0.1:{}{path}", self.ports.health);
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .build();
+        let answer = client.map_err(|error| error.to_string())?.get(url).send().await;
+        let answer = answer.map_err(|error| format!("{error:?}"))?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.text().await.map_err(|error| format!("{error:?}"))?))
+    }
+
+    /// Sum of the samples of a metric of the proxy, whatever their labels; none when it has no sample.
+    ///
+    /// # Panics
+    /// When the proxy does not answer.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.health("/metrics").await.expect("the proxy shows metrics");
+        let samples = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let whole_name = rest.starts_with(['{', ' ']);
+            whole_name
+                .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())
+                .flatten()
+        });
+        samples.reduce(|sum, sample| sum + sample)
+    }
+}
+
+async fn cluster_is_online(rest: &Rest) -> Result<(), String> {
+    let clusters = rest.get("/api/reverse-proxies/clusters").await?;
+    let online = clusters
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["address"] == CLUSTER && c["online"] == true);
+    if online {
+        Ok(())
+    } else {
+        Err(format!("clusters: {clusters}"))
+    }
+}
+
+async fn agent(rest: &Rest) -> Result<Value, String> {
+    let peers = rest.get("/api/peers").await?;
+    let mut peers_named = peers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|peer| peer["hostname"] == AGENT_NAME);
+    let found = peers_named.find(|peer| peer["connected"] == true).cloned();
+    found.ok_or_else(|| format!("peers: {peers}"))
+}
