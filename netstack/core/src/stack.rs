@@ -50,7 +50,7 @@ pub(crate) struct Stack {
     timers: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
     quarantine: Quarantine,
     backlog: VecDeque<(ListenerId, Stream)>,
-    half_open: usize,
+    half_open: FxHashMap<PeerId, usize>,
     kick: Arc<Kick>,
     next_id: u64,
     scratch: Box<[u8; SCRATCH]>,
@@ -106,7 +106,7 @@ impl Stack {
             timers: BinaryHeap::new(),
             quarantine: Quarantine::default(),
             backlog: VecDeque::new(),
-            half_open: 0,
+            half_open: FxHashMap::default(),
             kick: Arc::default(),
             next_id: 0,
             scratch: Box::new([0; SCRATCH]),
@@ -229,8 +229,18 @@ impl Stack {
             }
         }
         match entry.stage {
-            Stage::HalfOpen(_) => self.half_open -= 1,
+            Stage::HalfOpen(_) => self.close_half_open(entry.peer),
             Stage::Dialing | Stage::Established => self.quarantine.add(now, entry.tuple),
+        }
+    }
+
+    /// A half-open connection of the peer was established, or gave up.
+    fn close_half_open(&mut self, peer: PeerId) {
+        if let Some(count) = self.half_open.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.half_open.remove(&peer);
+            }
         }
     }
 

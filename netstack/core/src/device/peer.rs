@@ -12,6 +12,11 @@ use crate::{Event, PathKind, PeerConfig, PeerStats, PublicKey, Source};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PeerId(pub(crate) u32);
 
+/// Age of the keys from which on a keepalive renews them instead; some peers reconnect when a handshake is older than
+/// 210 s. The other side waits a little longer, so that one of the two does it.
+const RENEW_AS_INITIATOR: Duration = Duration::from_mins(2);
+const RENEW_AS_RESPONDER: Duration = Duration::from_secs(150);
+
 #[derive(Debug)]
 pub(crate) struct Peer {
     id: PeerId,
@@ -23,6 +28,7 @@ pub(crate) struct Peer {
     liveness: Liveness,
     last_sent: Instant,
     last_handshake: Option<Instant>,
+    role: Role,
     seen: Option<SocketAddr>,
     confirming: bool,
     waiting_packets: bool,
@@ -42,6 +48,7 @@ impl Peer {
             liveness: Liveness::default(),
             last_sent: now,
             last_handshake: None,
+            role: Role::Responder,
             seen: None,
             confirming: false,
             waiting_packets: false,
@@ -181,11 +188,7 @@ impl Peer {
                 reply
             }
             Opened::Responded(reply) => {
-                self.confirming = false;
-                self.last_handshake = Some(now);
-                events.extend([Event::HandshakeCompleted {
-                    peer: self.config.public_key,
-                }]);
+                self.complete_handshake(now, Role::Initiator, events);
                 reply
             }
         };
@@ -209,13 +212,14 @@ impl Peer {
         {
             self.commit(now, len, batch);
         }
-        let keepalive_due = self
-            .config
-            .keepalive
-            .is_some_and(|every| now.saturating_duration_since(self.last_sent) >= every);
-        if keepalive_due {
+        let idle = now.saturating_duration_since(self.last_sent);
+        if self.config.keepalive.is_some_and(|every| idle >= every) {
             self.last_sent = now;
-            self.send(now, &[], Demand::Nothing, batch);
+            if self.keys_are_old(now) {
+                self.initiate(now, batch);
+            } else {
+                self.send(now, &[], Demand::Nothing, batch);
+            }
         }
         let due = self.liveness.poll(now)?;
         if due == Due::Initiate {
@@ -232,13 +236,27 @@ impl Peer {
     /// The first packet of a session in which we are the responder proves that the handshake completed.
     fn confirm(&mut self, now: Instant, batch: &mut TxBatch, events: &mut impl Extend<Event>) {
         if self.confirming {
-            self.confirming = false;
-            self.last_handshake = Some(now);
-            events.extend([Event::HandshakeCompleted {
-                peer: self.config.public_key,
-            }]);
+            self.complete_handshake(now, Role::Responder, events);
             self.flush(now, batch);
         }
+    }
+
+    fn complete_handshake(&mut self, now: Instant, role: Role, events: &mut impl Extend<Event>) {
+        self.confirming = false;
+        self.role = role;
+        self.last_handshake = Some(now);
+        events.extend([Event::HandshakeCompleted {
+            peer: self.config.public_key,
+        }]);
+    }
+
+    fn keys_are_old(&self, now: Instant) -> bool {
+        let limit = match self.role {
+            Role::Initiator => RENEW_AS_INITIATOR,
+            Role::Responder => RENEW_AS_RESPONDER,
+        };
+        self.last_handshake
+            .is_some_and(|at| now.saturating_duration_since(at) >= limit)
     }
 
     /// Sends what waited for a session.
@@ -284,6 +302,13 @@ impl Peer {
         self.tx_bytes += len as u64;
         batch.commit(len, destination);
     }
+}
+
+/// Our part in a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Initiator,
+    Responder,
 }
 
 /// Whether a packet obliges the peer to send something back.

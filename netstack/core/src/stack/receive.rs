@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use rustc_hash::FxHashSet;
 
 use super::four_tuple::FourTuple;
 use super::link::{self, Link};
@@ -17,11 +18,15 @@ use super::turn::Cause;
 use super::{Origin, Stack, Stage};
 use crate::batch::TxBatch;
 use crate::connection::ConnectionId;
-use crate::device::peer::Peer;
+use crate::device::peer::{Peer, PeerId};
 use crate::{Flow, Inbound, Protocol, Verdict};
 
 /// Connections that others began and that are not established yet.
-const MAX_HALF_OPEN: usize = 1024;
+const MAX_HALF_OPEN: usize = 4096;
+/// The same for one peer, so that no peer takes the places of all.
+const MAX_HALF_OPEN_PER_PEER: usize = 1024;
+/// Connections of one peer beyond which it opens no more.
+const MAX_PER_PEER: usize = 8192;
 /// How long a connection may stay half open.
 const HALF_OPEN_TIME: Duration = Duration::from_secs(30);
 /// Received bytes after which a connection gets a turn before the batch is through, so that the sender's
@@ -140,8 +145,7 @@ impl Stack {
             }
             return;
         }
-        if !self.admits(tcp_flow(packet.source, segment.destination_port)) || self.half_open >= MAX_HALF_OPEN
-        {
+        if !self.admits(tcp_flow(packet.source, segment.destination_port)) || self.is_crowded(peer.id()) {
             self.refused += 1;
             return;
         }
@@ -163,10 +167,18 @@ impl Stack {
         let Some(tcp) = Tcp::listen(&setup, segment.sequence) else {
             return;
         };
-        self.half_open += 1;
+        *self.half_open.entry(peer.id()).or_default() += 1;
         let stage = Stage::HalfOpen(listener);
         let connection = self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);
         self.handle_segment(now, connection.id, peer, packet, segment, batch);
+    }
+
+    /// Says whether the peer, or everybody, has too many connections to open another one.
+    fn is_crowded(&self, peer: PeerId) -> bool {
+        let half_open = self.half_open.get(&peer).copied().unwrap_or(0);
+        let all: usize = self.half_open.values().sum();
+        let open = self.by_peer.get(&peer).map_or(0, FxHashSet::len);
+        all >= MAX_HALF_OPEN || half_open >= MAX_HALF_OPEN_PER_PEER || open >= MAX_PER_PEER
     }
 
     fn send_reply(&mut self, now: Instant, peer: &mut Peer, batch: &mut TxBatch) {

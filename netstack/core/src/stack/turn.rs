@@ -177,11 +177,11 @@ impl Stack {
         }
         let stage = std::mem::replace(&mut entry.stage, Stage::Established);
         entry.deadline = None;
+        let (peer, connection) = (entry.peer, Arc::clone(&entry.connection));
         if let Stage::HalfOpen(listener) = stage {
-            self.half_open -= 1;
+            self.close_half_open(peer);
             if self.backlog.len() < MAX_BACKLOG {
-                self.backlog
-                    .push_back((listener, Stream::new(Arc::clone(&entry.connection))));
+                self.backlog.push_back((listener, Stream::new(connection)));
             } else {
                 self.refused += 1;
                 state.released = true;

@@ -133,9 +133,42 @@ fn keepalives_keep_their_interval() {
     world.run_for(SECONDS * 24);
     let before = world.nodes[A].stats().tx_datagrams;
 
-    world.run_for(SECONDS * 100);
+    world.run_for(SECONDS * 90);
 
     assert_eq!(world.nodes[A].stats().tx_datagrams - before, 4);
+}
+
+#[test]
+fn keepalives_keep_the_keys_young() {
+    let mut world = World::new(1);
+    for which in [A, B] {
+        let mut config = peer(1 - which);
+        config.keepalive = Some(SECONDS * 25);
+        world.nodes[which].upsert_peer(world.now, config);
+    }
+    world.nodes[A].initiate(&public_key(B));
+    world.run_for(SECONDS);
+
+    for _ in 0..200 {
+        world.run_for(SECONDS * 5);
+        for which in [A, B] {
+            let last = world.nodes[which]
+                .peer_stats(&public_key(1 - which))
+                .unwrap()
+                .last_handshake
+                .unwrap();
+            assert!(
+                world.now - last < SECONDS * 180,
+                "keys of node {which} are {:?} old",
+                world.now - last
+            );
+        }
+    }
+    let handshakes = world.events[A]
+        .iter()
+        .filter(|event| matches!(event, Event::HandshakeCompleted { .. }))
+        .count();
+    assert!((6..12).contains(&handshakes), "{handshakes} handshakes in 1000 s");
 }
 
 #[test]
