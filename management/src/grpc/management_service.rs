@@ -31,7 +31,7 @@ use authenticate::{caller_address, login_status};
 use limits::CallLimits;
 
 pub use sealed::ServerKey;
-pub use servers::MeshServers;
+pub use servers::{BadExposedAddress, MeshServers};
 pub(crate) use wire::WireMap;
 
 /// Largest message on the port, both ways.

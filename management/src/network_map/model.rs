@@ -100,7 +100,7 @@ pub struct PeerModel {
     pub dns_label: String,
     /// Further labels.
     pub extra_labels: Vec<String>,
-    /// authorized_keys line; empty without.
+    /// `authorized_keys` line; empty without.
     pub ssh_key: String,
     /// Its SSH server is wanted.
     pub ssh_enabled: bool,

@@ -71,7 +71,7 @@ fn stored_meta(meta: &SystemMeta) -> PeerMeta {
         product_name: meta.product_name.clone(),
         manufacturer: meta.manufacturer.clone(),
         flags: stored_flags(meta.flags.unwrap_or_default()),
-        capabilities: meta.capabilities.iter().map(capability_number).collect(),
+        capabilities: meta.capabilities.iter().copied().map(capability_number).collect(),
     }
 }
 
@@ -96,12 +96,12 @@ pub(crate) const READS_PREFIXES: i32 = 1;
 /// See [`READS_PREFIXES`].
 pub(crate) const IPV6_OVERLAY: i32 = 2;
 
-fn capability_number(capability: &PeerCapability) -> i32 {
+fn capability_number(capability: PeerCapability) -> i32 {
     match capability {
         PeerCapability::SourcePrefixes => READS_PREFIXES,
         PeerCapability::Ipv6Overlay => IPV6_OVERLAY,
         PeerCapability::ComponentNetworkMap => 3,
-        PeerCapability::Other(number) => *number,
+        PeerCapability::Other(number) => number,
     }
 }
 

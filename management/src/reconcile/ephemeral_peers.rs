@@ -16,9 +16,9 @@ use crate::state::State;
 use crate::store::StoreError;
 
 /// How long an ephemeral peer may be away.
-pub const MAX_ABSENCE: Duration = Duration::from_secs(10 * 60);
+pub const MAX_ABSENCE: Duration = Duration::from_mins(10);
 /// Time between two passes.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 /// Peers deleted in one pass; the rest waits for the next.
 const BATCH: u32 = 500;
 
@@ -75,6 +75,7 @@ mod tests {
     use super::*;
     use crate::peers::presence::Presence;
     use crate::peers::registration::register_proxy_peer;
+    use crate::store::peers::PeerSession;
     use crate::test_support::World;
 
     #[tokio::test]
@@ -118,15 +119,14 @@ mod tests {
         let id = register_proxy_peer(&world.state, account.scope.account(), key, "c")
             .await
             .unwrap();
-        let row = world
-            .state
-            .store
-            .peer(&account.scope, &id)
-            .await
-            .unwrap()
-            .unwrap();
-        let tracker = TaskTracker::new();
-        std::mem::forget(Presence::begin(&world.state, &tracker, &row, None).await.unwrap());
+        let begun = PeerSession {
+            session: 1,
+            now: world.now(),
+            connection_ip: String::new(),
+        };
+        let mut tx = world.state.store.begin().await.unwrap();
+        assert!(tx.connect_peer(&account.scope, &id, &begun).await.unwrap());
+        tx.commit().await.unwrap();
 
         world.clock.advance(MAX_ABSENCE * 2);
         forget_streams(&world.state).await.unwrap();

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use meshgate_proto::relay::{Frame, MAX_FRAME, PeerHash, RelayKey};
-use meshgate_proto::{Clock as _, ManualClock, Secret, UnixTime};
+use meshgate_proto::{Clock, ManualClock, Secret, UnixTime};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, timeout};
@@ -34,7 +34,7 @@ async fn a_good_token_is_answered_with_the_instance_url() {
 #[tokio::test]
 async fn bad_tokens_and_other_first_words_are_hung_up_on() {
     let (relay, clock) = relay();
-    let expired = auth(A, clock.now().saturating_sub(Duration::from_secs(13 * 3600)));
+    let expired = auth(A, clock.now().saturating_sub(Duration::from_hours(13)));
     let forged = Frame::Auth {
         peer: A,
         token: key("other").mint(clock.now()).to_bytes(),
@@ -254,7 +254,14 @@ proptest! {
 
 fn relay() -> (Relay, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(UnixTime::from_secs(1_767_225_600)));
-    (Relay::new(key("secret"), URL.to_owned(), clock.clone()), clock)
+    (
+        Relay::new(
+            key("secret"),
+            URL.to_owned(),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        ),
+        clock,
+    )
 }
 
 fn key(secret: &str) -> RelayKey {
@@ -265,7 +272,7 @@ fn auth(peer: PeerHash, now: UnixTime) -> Frame {
     Frame::Auth {
         peer,
         token: key("secret")
-            .mint(now.saturating_add(Duration::from_secs(12 * 3600)))
+            .mint(now.saturating_add(Duration::from_hours(12)))
             .to_bytes(),
     }
 }
@@ -309,7 +316,7 @@ impl Client {
         match u8::try_from(payload.len()) {
             Ok(len) if len < 126 => message.push(0x80 | len),
             _ => {
-                message.push(0x80 | 126);
+                message.push(0xfe);
                 message.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
             }
         }
@@ -321,18 +328,19 @@ impl Client {
     /// The next frame; `None` at the end of the connection.
     async fn receive(&mut self) -> Option<Frame> {
         loop {
-            if let Some(message) = self.next_message() {
+            if let Some((first, payload)) = self.next_message() {
                 // A close message is the end as well.
-                return Frame::parse(&message?).ok();
+                return (first == 0x82).then(|| Frame::parse(&payload).unwrap());
             }
-            let read = timeout(Duration::from_secs(600), self.io.read_buf(&mut self.buffer)).await;
+            let read = timeout(Duration::from_mins(10), self.io.read_buf(&mut self.buffer)).await;
             if read.expect("something in time").unwrap_or(0) == 0 {
                 return None;
             }
         }
     }
 
-    fn next_message(&mut self) -> Option<Option<Bytes>> {
+    /// First byte and payload of a message that is there whole.
+    fn next_message(&mut self) -> Option<(u8, Bytes)> {
         let &[first, second, ..] = &self.buffer[..] else {
             return None;
         };
@@ -347,6 +355,6 @@ impl Client {
             return None;
         }
         let message = self.buffer.split_to(head + len).freeze().slice(head..);
-        Some((first == 0x82).then_some(message))
+        Some((first, message))
     }
 }

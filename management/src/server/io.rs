@@ -104,7 +104,7 @@ mod tests {
         client.write_all(&[0; ENOUGH]).await.unwrap();
         server.read_exact(&mut [0; ENOUGH]).await.unwrap();
 
-        let waited = tokio::time::timeout(Duration::from_secs(60), server.read_u8()).await;
+        let waited = tokio::time::timeout(Duration::from_mins(1), server.read_u8()).await;
 
         assert!(waited.is_err());
     }

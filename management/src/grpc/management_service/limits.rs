@@ -18,7 +18,7 @@ const BURST: f64 = 60.0;
 /// Calls a second after that.
 const PER_SECOND: f64 = 1.0;
 /// Time after which a quiet key is forgotten.
-const FORGET: Duration = Duration::from_secs(120);
+const FORGET: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 pub(super) struct CallLimits {

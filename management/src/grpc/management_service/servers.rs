@@ -9,9 +9,9 @@ use meshgate_proto::relay::RelayKey;
 use url::Url;
 
 /// How long a relay token opens the relay.
-pub(crate) const RELAY_TOKEN_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const RELAY_TOKEN_LIFE: Duration = Duration::from_hours(12);
 /// Age at which a peer gets a new one.
-pub(crate) const RELAY_TOKEN_RENEWAL: Duration = Duration::from_secs(9 * 60 * 60);
+pub(crate) const RELAY_TOKEN_RENEWAL: Duration = Duration::from_hours(9);
 
 /// The servers that peers are told to use.
 #[derive(Clone)]

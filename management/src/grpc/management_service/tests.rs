@@ -26,7 +26,10 @@ async fn the_first_start_of_a_peer_goes_as_recorded() {
     let recorded_login: pb::LoginResponse = recorded("peer_first_start", 13);
     let recorded_first = recorded_sync("peer_first_start", 30);
     let mut names = Names::default();
-    names.peer(&registered.peer_config, &recorded_login.peer_config);
+    names.peer(
+        registered.peer_config.as_ref(),
+        recorded_login.peer_config.as_ref(),
+    );
     assert_servers(&server, registered.netbird_config.as_ref());
     assert_servers(&server, first.netbird_config.as_ref());
     assert_eq!(
@@ -54,8 +57,8 @@ async fn the_second_peer_changes_both_maps_as_recorded() {
     let recorded_update = recorded_sync("peer_second_join_direct", 27);
     let recorded_begin = recorded_sync("peer_second_join_direct", 35);
     let mut names = Names::default();
-    names.peer(&alone.peer_config, &recorded_update.peer_config);
-    names.peer(&begin.peer_config, &recorded_begin.peer_config);
+    names.peer(alone.peer_config.as_ref(), recorded_update.peer_config.as_ref());
+    names.peer(begin.peer_config.as_ref(), recorded_begin.peer_config.as_ref());
     names.text(
         first.key().to_string(),
         "ihvtealObhts5p5V0nuXv83mBd0HiWZBVg0HjxK6/Eo=",
@@ -395,8 +398,8 @@ impl Names {
         self.texts.insert(ours.into(), recorded.into());
     }
 
-    fn peer(&mut self, ours: &Option<pb::PeerConfig>, recorded: &Option<pb::PeerConfig>) {
-        let (ours, recorded) = (ours.as_ref().unwrap(), recorded.as_ref().unwrap());
+    fn peer(&mut self, ours: Option<&pb::PeerConfig>, recorded: Option<&pb::PeerConfig>) {
+        let (ours, recorded) = (ours.unwrap(), recorded.unwrap());
         self.text(&ours.address, &recorded.address);
         let v4 = |config: &pb::PeerConfig| -> std::net::Ipv4Addr {
             config.address.split('/').next().unwrap().parse().unwrap()

@@ -82,7 +82,7 @@ async fn who_is_not_known_is_not_registered() {
 
     let unknown = client.connect_stream(registration(&stranger)).await.unwrap_err();
     let nameless = client
-        .connect_stream(futures::stream::pending::<EncryptedMessage>())
+        .connect_stream(stream::pending::<EncryptedMessage>())
         .await
         .unwrap_err();
 
@@ -131,8 +131,8 @@ async fn connect(client: &mut Client, key: &WgPublicKey) -> Streaming<EncryptedM
         .into_inner()
 }
 
-fn registration(key: &WgPublicKey) -> Request<futures::stream::Pending<EncryptedMessage>> {
-    let mut request = Request::new(futures::stream::pending());
+fn registration(key: &WgPublicKey) -> Request<stream::Pending<EncryptedMessage>> {
+    let mut request = Request::new(stream::pending());
     request
         .metadata_mut()
         .insert(PEER_ID, key.to_string().parse().unwrap());

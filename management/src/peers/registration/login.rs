@@ -30,7 +30,7 @@ pub struct Login<'a> {
     pub key: WgPublicKey,
     /// What the machine says of itself.
     pub meta: &'a SystemMeta,
-    /// authorized_keys line; empty without SSH.
+    /// `authorized_keys` line; empty without SSH.
     pub ssh_key: &'a str,
     /// Lets an unknown peer in.
     pub setup_key: Option<&'a Secret<String>>,

@@ -31,7 +31,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a task looks whether news was lost.
 const LAG_CHECK: Duration = Duration::from_secs(1);
 /// How long an account nobody syncs with stays in memory.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 
 /// Whose maps have to be computed again.
 #[derive(Debug)]

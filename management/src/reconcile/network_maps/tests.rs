@@ -14,7 +14,7 @@ async fn a_service_connects_the_proxy_with_its_target() {
     let world = World::new().await;
     let account = world.account().await;
     let target = world.peer(&account, "target", 2).await;
-    let maps = NetworkMaps::start(world.state.clone());
+    let maps = NetworkMaps::start(Arc::clone(&world.state));
     let proxy = proxy(&world, &account).await;
     let mut at_target = attach(&maps, &account, &target).await;
     let mut at_proxy = attach(&maps, &account, &proxy).await;
@@ -39,7 +39,7 @@ async fn a_lagging_account_looks_at_everything_again() {
     let world = World::new().await;
     let account = world.account().await;
     let first = world.peer(&account, "a", 2).await;
-    let maps = NetworkMaps::start(world.state.clone());
+    let maps = NetworkMaps::start(Arc::clone(&world.state));
     let mut updates = attach(&maps, &account, &first).await;
     next(&mut updates).await;
 
@@ -57,7 +57,7 @@ async fn a_lagging_account_looks_at_everything_again() {
 async fn a_peer_of_another_account_is_unknown() {
     let world = World::new().await;
     let account = world.account().await;
-    let maps = NetworkMaps::start(world.state.clone());
+    let maps = NetworkMaps::start(Arc::clone(&world.state));
 
     let refused = maps.attach(account.scope.account(), &PeerId::new("nobody")).await;
 
