@@ -67,7 +67,6 @@ impl DirectPath {
     pub(crate) fn handle_answer(&mut self, now: Instant, address: SocketAddr) {
         match &mut self.chosen {
             Some(chosen) if chosen.address == address => chosen.lost_at = now + LOST_AFTER,
-            Some(_) => {}
             None if self
                 .candidates
                 .iter()
@@ -80,7 +79,7 @@ impl DirectPath {
                     lost_at: now + LOST_AFTER,
                 });
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 
@@ -147,7 +146,7 @@ mod tests {
         direct.handle_answer(start, address(2));
         assert_eq!(direct.chosen(), Some(address(2)));
 
-        direct.handle_timeout(start + LOST_AFTER - Duration::from_millis(1));
+        direct.handle_timeout(start + Duration::from_millis(2099));
         assert_eq!(direct.chosen(), Some(address(2)));
         direct.handle_timeout(start + LOST_AFTER);
         assert_eq!(direct.chosen(), None);

@@ -65,7 +65,7 @@ impl Mesh {
             source,
         })?;
         let netstack = Netstack::start(net_config(&config)).map_err(StartError::Netstack)?;
-        let inner = spawn(config, setup_key, Arc::new(trust), netstack);
+        let inner = spawn(&config, setup_key, Arc::new(trust), netstack);
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -231,7 +231,7 @@ fn net_config(config: &MeshConfig) -> Config {
 }
 
 fn spawn(
-    config: MeshConfig,
+    config: &MeshConfig,
     setup_key: Option<Secret<String>>,
     trust: Arc<Trust>,
     netstack: Netstack,
@@ -294,7 +294,7 @@ fn spawn(
             version: config.version.clone(),
             preshared_key: config.preshared_key.clone(),
         },
-        MapState::new(key, client_routes(&config)),
+        MapState::new(key, client_routes(config)),
         Outputs {
             netstack: netstack.clone(),
             directory: Arc::clone(&directory),

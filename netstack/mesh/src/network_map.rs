@@ -229,12 +229,14 @@ fn inbound_rule(rule: &wire::FirewallRule) -> Option<FirewallRule> {
         RuleAction::Accept => Verdict::Accept,
         RuleAction::Drop => Verdict::Drop,
     };
-    let ports = match (rule.ports, verdict) {
-        (RulePorts::Any | RulePorts::Empty, _) => Ports::All,
-        (RulePorts::Single(port), _) if port != 0 => Ports::single(port),
-        (RulePorts::Range(first, last), _) if last != 0 && first <= last => Ports::Range(first..=last),
-        (RulePorts::Single(_) | RulePorts::Range(..), Verdict::Drop) => Ports::All,
-        (RulePorts::Single(_) | RulePorts::Range(..), Verdict::Accept) => return None,
+    let ports = match rule.ports {
+        RulePorts::Any | RulePorts::Empty => Ports::All,
+        RulePorts::Single(port) if port != 0 => Ports::single(port),
+        RulePorts::Range(first, last) if last != 0 && first <= last => Ports::Range(first..=last),
+        RulePorts::Single(_) | RulePorts::Range(..) => match verdict {
+            Verdict::Drop => Ports::All,
+            Verdict::Accept => return None,
+        },
     };
     Some(FirewallRule {
         source: source(rule),

@@ -7,12 +7,16 @@
 //! Two losses differ. When *our* relay connection drops, nothing is known about the peer: everything waits.
 //! When the relay says that *the peer* left, it has a moment to come back; then it is gone.
 
+mod transitions;
+mod vocabulary;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::RngCore;
 
+pub(crate) use self::vocabulary::{Ice, Output, Reach, Role, Route};
 use crate::direct::DirectPath;
 use crate::guard::Guard;
 
@@ -22,80 +26,12 @@ const GRACE: Duration = Duration::from_secs(1);
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 /// The same after the relay itself was away: the peer has to find it again too.
 const RETURN_PATIENCE: Duration = Duration::from_secs(6);
-/// The follower leaves the first handshake to the controller for so long.
-const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
 /// The follower checks a session that it kept through an outage after so long.
 const CHECK_AFTER: Duration = Duration::from_secs(1);
 /// A peer that is online answers within this, or counts as frozen.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(5500);
-/// Shortest pause between two handshakes that signals ask for.
-const INITIATE_PAUSE: Duration = Duration::from_secs(1);
 /// First pause between two handshakes towards a frozen peer; doubles.
 const SILENT_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause between two handshakes towards a frozen peer.
-const SILENT_PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// Which side steers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Ours is the greater key text: we start the first handshake.
-    Controller,
-    /// The peer starts the first handshake.
-    Follower,
-}
-
-/// How packets reach the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Route {
-    /// Not at all; connections wait.
-    #[default]
-    None,
-    /// Through the relay.
-    Relay,
-    /// The peer parked the connection: the first real packet wakes it.
-    Parked,
-    /// Straight to this address.
-    Direct(SocketAddr),
-}
-
-/// What dials and streams shall think of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// It is there, or may be.
-    Possible,
-    /// It is gone: they fail at once.
-    Gone,
-}
-
-/// What the machine wants done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// Ask the relay to tell when the peer is online.
-    Subscribe,
-    /// Send an OFFER.
-    Offer,
-    /// Send an ANSWER.
-    Answer,
-    /// Send our own addresses.
-    Candidates,
-    /// Send a sealed probe to this address.
-    Probe(SocketAddr),
-    /// From now on packets go this way.
-    Route(Route),
-    /// Start a WireGuard handshake.
-    Initiate,
-    /// Tell dials and streams.
-    Reach(Reach),
-}
-
-/// Whether the sender of an OFFER or ANSWER speaks ICE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ice {
-    /// It gave credentials.
-    Offered,
-    /// It gave none: it uses relays, or addresses in our own way.
-    Absent,
-}
 
 /// What the relay says about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -407,153 +343,6 @@ impl PeerConnection {
     /// The next thing to do.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// An OFFER or ANSWER: the peer is alive and wants the connection.
-    fn invite(&mut self, now: Instant, ice: Ice) {
-        self.wish = Wish::Open;
-        match self.link {
-            Link::Down => {
-                self.link = Link::Trying(None);
-                self.guard.follow(now);
-            }
-            Link::Silent { .. } => {
-                self.link = Link::Trying(None);
-                self.set_reach(Reach::Possible);
-                if self.route == Route::Relay {
-                    self.initiate(now);
-                }
-            }
-            Link::Trying(_) | Link::Established => {}
-        }
-        if ice == Ice::Absent {
-            self.outputs.push_back(Output::Candidates);
-        }
-        self.settle(now);
-    }
-
-    /// The relay takes over; an OFFER starts a new search.
-    fn handle_direct_lost(&mut self, now: Instant) {
-        self.settle(now);
-        if self.route == Route::Relay {
-            self.initiate(now);
-            self.offer();
-        }
-    }
-
-    fn expire_presence(&mut self, now: Instant) {
-        let (Presence::Asked(until) | Presence::Leaving(until)) = self.presence else {
-            return;
-        };
-        if until > now {
-            return;
-        }
-        self.presence = Presence::Offline;
-        self.seen = false;
-        if self.direct.chosen().is_none() {
-            self.give_up();
-        }
-    }
-
-    /// The peer is gone: everybody fails, and the next dial starts from nothing.
-    fn give_up(&mut self) {
-        self.wish = Wish::Closed;
-        self.link = Link::Down;
-        self.invited = false;
-        self.own_move = None;
-        self.guard.stop();
-        self.direct.clear();
-        self.set_reach(Reach::Gone);
-    }
-
-    fn expire_link(&mut self, now: Instant) {
-        match &mut self.link {
-            Link::Trying(Some(until)) if *until <= now => {
-                if self.presence == Presence::Online {
-                    self.handle_silent(now);
-                } else {
-                    self.link = Link::Trying(None);
-                }
-            }
-            Link::Silent { retry, pause } if *retry <= now => {
-                *pause = (*pause * 2).min(SILENT_PAUSE_MAX);
-                *retry = now + *pause;
-                if self.carries() {
-                    self.outputs.push_back(Output::Initiate);
-                }
-            }
-            Link::Down | Link::Trying(_) | Link::Established | Link::Silent { .. } => {}
-        }
-    }
-
-    /// Brings the route in line with everything else.
-    fn settle(&mut self, now: Instant) {
-        if self.presence == Presence::Offline
-            && self.direct.chosen().is_none()
-            && self.reach == Reach::Possible
-        {
-            self.give_up();
-        }
-        let wanted = self.wanted_route();
-        let waiting = self.presence == Presence::Online && self.wish == Wish::Open && wanted == Route::None;
-        if waiting {
-            self.own_move.get_or_insert(now + FOLLOWER_PATIENCE);
-        }
-        if wanted == self.route {
-            return;
-        }
-        let before = std::mem::replace(&mut self.route, wanted);
-        self.outputs.push_back(Output::Route(wanted));
-        let opened = matches!(before, Route::None | Route::Parked);
-        if !opened || !matches!(wanted, Route::Relay | Route::Direct(_)) {
-            return;
-        }
-        if self.role == Role::Controller {
-            self.last_initiation = Some(now);
-            self.outputs.push_back(Output::Initiate);
-        } else if self.link == Link::Established {
-            self.own_move = Some(now + CHECK_AFTER);
-        }
-    }
-
-    fn wanted_route(&self) -> Route {
-        match (self.wish, self.direct.chosen()) {
-            (Wish::Open, Some(address)) => return Route::Direct(address),
-            (Wish::Open, None) | (Wish::Parked | Wish::Closed, _) => {}
-        }
-        if self.presence != Presence::Online {
-            return Route::None;
-        }
-        match self.wish {
-            Wish::Closed => Route::None,
-            Wish::Parked => Route::Parked,
-            Wish::Open if self.role == Role::Controller || self.invited => Route::Relay,
-            Wish::Open => Route::None,
-        }
-    }
-
-    /// An OFFER to a peer that is not at the relay would lead nowhere.
-    fn offer(&mut self) {
-        if matches!(self.presence, Presence::Online | Presence::Asked(_)) {
-            self.outputs.push_back(Output::Offer);
-        }
-    }
-
-    fn initiate(&mut self, now: Instant) {
-        let rested = self
-            .last_initiation
-            .is_none_or(|last| now.saturating_duration_since(last) >= INITIATE_PAUSE);
-        if rested {
-            self.last_initiation = Some(now);
-            self.outputs.push_back(Output::Initiate);
-        }
-    }
-
-    fn set_reach(&mut self, reach: Reach) {
-        if self.reach != reach {
-            self.reach = reach;
-            self.outputs.push_back(Output::Reach(reach));
-        }
     }
 }
 

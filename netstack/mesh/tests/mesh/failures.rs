@@ -230,7 +230,7 @@ impl Island {
                 match inbox.try_recv() {
                     Ok(Order::Freeze { frozen, thaw }) => {
                         frozen.send(()).unwrap();
-                        drop(thaw.recv());
+                        let _ = thaw.recv();
                     }
                     Ok(Order::Die) | Err(blocking::TryRecvError::Disconnected) => return,
                     Err(blocking::TryRecvError::Empty) => {

@@ -299,5 +299,17 @@ async fn idle_peers_say_nothing_to_each_other() {
     until_known(&one, &two).await;
     until_known(&two, &one).await;
 
-    assert_eq!(world.exchange.sent(), []);
+    assert_eq!(world.exchange.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_server_that_does_not_register_us_is_named() {
+    let world = World::start();
+    world.exchange.register_nobody();
+
+    let mesh = Mesh::start(world.config("agent")).unwrap();
+    let error = mesh.ready(Duration::from_secs(2)).await.unwrap_err().to_string();
+
+    assert!(error.starts_with("signal is not connected"), "{error}");
+    assert!(error.ends_with("the server did not register us"), "{error}");
 }

@@ -4,6 +4,7 @@ mod direct;
 mod failures;
 mod joining;
 mod management;
+mod offers;
 mod relay;
 mod signal;
 mod world;

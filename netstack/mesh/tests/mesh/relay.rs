@@ -58,6 +58,18 @@ impl Hub {
         self.state.lock().farewells
     }
 
+    /// The canonical name.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Puts a peer there without a connection; what it is sent comes out here.
+    pub(crate) fn place(&self, hash: PeerHash) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(4096);
+        self.enter(hash, sender);
+        receiver
+    }
+
     pub(crate) fn forget(&self) {
         let mut state = self.state.lock();
         state.clients.clear();

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use meshgate_proto::pb::signalexchange::EncryptedMessage;
 use meshgate_proto::pb::signalexchange::signal_exchange_server::SignalExchange;
+use meshgate_proto::signal::{SignalBody, SignalMessage};
+use meshgate_proto::{WgPrivateKey, WgPublicKey};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -18,7 +21,8 @@ type Item = Result<EncryptedMessage, Status>;
 #[derive(Default)]
 pub(crate) struct Exchange {
     streams: Mutex<HashMap<String, mpsc::Sender<Item>>>,
-    sent: Mutex<Vec<(String, String)>>,
+    sent: Mutex<Vec<EncryptedMessage>>,
+    registers_nobody: AtomicBool,
 }
 
 impl Exchange {
@@ -26,9 +30,34 @@ impl Exchange {
         self.streams.lock().clear();
     }
 
-    /// Sender and receiver of every message so far.
-    pub(crate) fn sent(&self) -> Vec<(String, String)> {
-        self.sent.lock().clone()
+    /// Number of messages so far.
+    pub(crate) fn count(&self) -> usize {
+        self.sent.lock().len()
+    }
+
+    /// What was said to a peer so far.
+    pub(crate) fn said_to(&self, key: &WgPrivateKey) -> Vec<SignalBody> {
+        let sent = self.sent.lock();
+        let opened = sent
+            .iter()
+            .filter_map(|message| SignalMessage::open(message, key).ok());
+        opened.map(|message| message.body).collect()
+    }
+
+    /// Says something to a peer in the name of another.
+    pub(crate) fn say(&self, from: &WgPrivateKey, to: WgPublicKey, body: SignalBody) {
+        let message = SignalMessage {
+            from: from.public(),
+            to,
+            body,
+        };
+        let streams = self.streams.lock();
+        streams[&to.to_string()].try_send(Ok(message.seal(from))).unwrap();
+    }
+
+    /// From now on the word of registration is missing.
+    pub(crate) fn register_nobody(&self) {
+        self.registers_nobody.store(true, Ordering::Relaxed);
     }
 }
 
@@ -41,10 +70,7 @@ impl SignalExchange for Service {
 
     async fn send(&self, request: Request<EncryptedMessage>) -> Result<Response<EncryptedMessage>, Status> {
         let message = request.into_inner();
-        self.0
-            .sent
-            .lock()
-            .push((message.key.clone(), message.remote_key.clone()));
+        self.0.sent.lock().push(message.clone());
         let stream = self.0.streams.lock().get(&message.remote_key).cloned();
         if let Some(stream) = stream {
             let _ = stream.try_send(Ok(message));
@@ -66,9 +92,10 @@ impl SignalExchange for Service {
         self.0.streams.lock().insert(id, sender);
         let mut response: Response<Self::ConnectStreamStream> =
             Response::new(Box::pin(ReceiverStream::new(receiver)));
-        response
-            .metadata_mut()
-            .insert("x-wiretrustee-peer-registered", "1".parse().unwrap());
+        if !self.0.registers_nobody.load(Ordering::Relaxed) {
+            let metadata = response.metadata_mut();
+            metadata.insert("x-wiretrustee-peer-registered", "1".parse().unwrap());
+        }
         Ok(response)
     }
 }
