@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError};
 pub use derive::{CustomDomain, DerivedCluster, derive_cluster};
 
 /// A proxy that was not seen for this long does not count.
-pub const ACTIVE_WINDOW: Duration = Duration::from_secs(120);
+pub const ACTIVE_WINDOW: Duration = Duration::from_mins(2);
 
 /// Whose proxies a cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,7 +66,9 @@ pub struct Cluster {
 
 /// The clusters that serve an account now: those with proxies of its own first, each kind by address.
 pub async fn reachable(store: &Store, scope: &Scope, now: UnixTime) -> Result<Vec<Cluster>, StoreError> {
-    let proxies = store.proxies_serving(scope, now.saturating_sub(ACTIVE_WINDOW)).await?;
+    let proxies = store
+        .proxies_serving(scope, now.saturating_sub(ACTIVE_WINDOW))
+        .await?;
     Ok(aggregate(&proxies))
 }
 
@@ -76,7 +78,10 @@ pub fn aggregate(proxies: &[ProxyRow]) -> Vec<Cluster> {
     for proxy in proxies {
         by_address.entry(&proxy.cluster_address).or_default().push(proxy);
     }
-    let mut clusters: Vec<Cluster> = by_address.into_iter().map(|(address, proxies)| cluster(address, &proxies)).collect();
+    let mut clusters: Vec<Cluster> = by_address
+        .into_iter()
+        .map(|(address, proxies)| cluster(address, &proxies))
+        .collect();
     clusters.sort_by_key(|cluster| cluster.owner);
     clusters
 }
@@ -85,7 +90,11 @@ fn cluster(address: &str, proxies: &[&ProxyRow]) -> Cluster {
     let own = proxies.iter().any(|proxy| proxy.account.is_some());
     Cluster {
         address: address.to_owned(),
-        owner: if own { ClusterOwner::Account } else { ClusterOwner::Shared },
+        owner: if own {
+            ClusterOwner::Account
+        } else {
+            ClusterOwner::Shared
+        },
         connected_proxies: proxies.len(),
         capabilities: ClusterCapabilities {
             custom_ports: any(proxies, |c| c.custom_ports),
@@ -97,7 +106,10 @@ fn cluster(address: &str, proxies: &[&ProxyRow]) -> Cluster {
 }
 
 fn any(proxies: &[&ProxyRow], of: impl Fn(&ProxyCapabilities) -> Option<bool>) -> Option<bool> {
-    proxies.iter().filter_map(|proxy| of(&proxy.capabilities)).reduce(|a, b| a || b)
+    proxies
+        .iter()
+        .filter_map(|proxy| of(&proxy.capabilities))
+        .reduce(|a, b| a || b)
 }
 
 /// A proxy that says nothing cannot, unless nobody says anything.
@@ -130,7 +142,11 @@ mod tests {
     }
 
     fn says(custom_ports: Option<bool>, crowdsec: Option<bool>) -> ProxyCapabilities {
-        ProxyCapabilities { custom_ports, crowdsec, ..ProxyCapabilities::default() }
+        ProxyCapabilities {
+            custom_ports,
+            crowdsec,
+            ..ProxyCapabilities::default()
+        }
     }
 
     #[test]
@@ -163,7 +179,16 @@ mod tests {
             proxy("c", "b.test", None, none),
         ]);
 
-        let seen: Vec<_> = clusters.iter().map(|c| (c.address.as_str(), c.owner, c.connected_proxies)).collect();
-        assert_eq!(seen, [("b.test", ClusterOwner::Account, 2), ("a.test", ClusterOwner::Shared, 1)]);
+        let seen: Vec<_> = clusters
+            .iter()
+            .map(|c| (c.address.as_str(), c.owner, c.connected_proxies))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("b.test", ClusterOwner::Account, 2),
+                ("a.test", ClusterOwner::Shared, 1)
+            ]
+        );
     }
 }

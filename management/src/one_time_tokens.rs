@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 /// How long a token opens.
-pub const LIFETIME: Duration = Duration::from_secs(5 * 60);
+pub const LIFETIME: Duration = Duration::from_mins(5);
 const CAPACITY: usize = 100_000;
 
 /// What a token opens.

@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// How long a session lasts.
-pub const SESSION_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+pub const SESSION_AGE: Duration = Duration::from_hours(24);
 const ISSUER: &str = "netbird-management";
 const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_LEN: usize = 16 * 1024;
 /// Clocks of proxies may be this far behind ours.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 
 /// The key pair with which the sessions of one service are signed.
 #[derive(Clone)]
@@ -85,7 +85,12 @@ impl Session {
     /// A login with a secret that the service shares out.
     pub fn shared(method: LoginMethod) -> Option<Self> {
         let subject = method.shared_subject()?;
-        Some(Self { subject, method, email: String::new(), groups: Vec::new() })
+        Some(Self {
+            subject,
+            method,
+            email: String::new(),
+            groups: Vec::new(),
+        })
     }
 }
 
@@ -117,7 +122,9 @@ impl SessionKey {
     pub fn from_text(text: &Secret<String>) -> Result<Self, InvalidSessionKey> {
         let bytes = Zeroizing::new(STANDARD.decode(text.expose()).map_err(|_| InvalidSessionKey)?);
         let pair: &[u8; 64] = bytes.as_slice().try_into().map_err(|_| InvalidSessionKey)?;
-        SigningKey::from_keypair_bytes(pair).map(Self).map_err(|_| InvalidSessionKey)
+        SigningKey::from_keypair_bytes(pair)
+            .map(Self)
+            .map_err(|_| InvalidSessionKey)
     }
 
     /// The pair as text for the store, where it is encrypted: standard base64 of seed and public key.
@@ -177,10 +184,13 @@ pub fn verify(
     if header.alg != "EdDSA" {
         return Err(InvalidSession::Signature);
     }
-    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| InvalidSession::Form)?;
+    let signature = URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| InvalidSession::Form)?;
     let signature = Signature::from_slice(&signature).map_err(|_| InvalidSession::Signature)?;
     let key = VerifyingKey::from_bytes(&key.0).map_err(|_| InvalidSession::Signature)?;
-    key.verify_strict(signed.as_bytes(), &signature).map_err(|_| InvalidSession::Signature)?;
+    key.verify_strict(signed.as_bytes(), &signature)
+        .map_err(|_| InvalidSession::Signature)?;
     let claims: Claims = part(claims)?;
     claims.check(domain, now)?;
     claims.into_session()

@@ -78,16 +78,6 @@ impl<K: Eq + Hash> Throttle<K> {
         }
     }
 
-    /// True when the key's bucket is empty.
-    pub(crate) fn is_empty(&self, key: &K, now: UnixTime) -> bool {
-        let full_at = self.full_at.get(key).copied();
-        let crowded = self.full_at.len() >= self.capacity;
-        let full_at = full_at
-            .or(crowded.then_some(self.others_full_at))
-            .unwrap_or(UnixTime::EPOCH);
-        full_at.since(now) > self.rate.refill * self.rate.burst.saturating_sub(1)
-    }
-
     /// True when nothing is missing from the key's bucket.
     pub(crate) fn is_untouched(&self, key: &K, now: UnixTime) -> bool {
         self.full_at.get(key).is_none_or(|full_at| *full_at <= now)
@@ -130,7 +120,6 @@ mod tests {
         }
 
         assert_eq!(throttle.take("a", at(0)), Err(Duration::from_secs(10)));
-        assert!(throttle.is_empty(&"a", at(9)));
         assert_eq!(throttle.take("b", at(0)), Ok(()));
         assert_eq!(throttle.take("a", at(10)), Ok(()));
         assert_eq!(throttle.take("a", at(11)), Err(Duration::from_secs(9)));
@@ -161,7 +150,7 @@ mod tests {
 
         assert_eq!(throttle.len(), 100);
         assert_eq!(passed, 103);
-        assert!(throttle.is_empty(&123_456, at(0)));
+        assert!(throttle.take(123_456, at(0)).is_err());
 
         assert_eq!(throttle.take(20_000, at(100)), Ok(()));
         assert_eq!(throttle.len(), 1);

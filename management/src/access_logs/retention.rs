@@ -9,11 +9,13 @@ use crate::state::State;
 use crate::store::{Store, StoreError};
 
 const CHUNK: u32 = 1_000;
-const INTERVAL: Duration = Duration::from_secs(60 * 60);
+const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Forgets entries beyond the configured age, at the start and then hourly, until `shutdown`.
 pub async fn run(state: &State, shutdown: CancellationToken) {
-    let Some(age) = state.config.access_log_retention else { return };
+    let Some(age) = state.config.access_log_retention else {
+        return;
+    };
     let mut turns = tokio::time::interval(INTERVAL);
     loop {
         tokio::select! {
@@ -72,9 +74,16 @@ mod tests {
         }
         tx.commit().await.unwrap();
 
-        let gone = forget_before(&world.state.store, UnixTime::from_nanos(2_400)).await.unwrap();
+        let gone = forget_before(&world.state.store, UnixTime::from_nanos(2_400))
+            .await
+            .unwrap();
 
         assert_eq!(gone, 2_400);
-        assert_eq!(forget_before(&world.state.store, UnixTime::from_nanos(2_400)).await.unwrap(), 0);
+        assert_eq!(
+            forget_before(&world.state.store, UnixTime::from_nanos(2_400))
+                .await
+                .unwrap(),
+            0
+        );
     }
 }

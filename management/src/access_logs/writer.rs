@@ -24,7 +24,10 @@ const WINDOW: Duration = Duration::from_millis(250);
 pub fn access_log_queue(capacity: usize) -> (AccessLogSink, AccessLogWriter) {
     let (sender, receiver) = mpsc::channel(capacity);
     let counters = Arc::new(Counters::default());
-    let sink = AccessLogSink { sender, counters: Arc::clone(&counters) };
+    let sink = AccessLogSink {
+        sender,
+        counters: Arc::clone(&counters),
+    };
     (sink, AccessLogWriter { receiver, counters })
 }
 
@@ -137,7 +140,11 @@ impl AccessLogWriter {
             }
             Err(error) => {
                 self.counters.failed.fetch_add(entries, Ordering::Relaxed);
-                tracing::error!(entries, error = &error as &dyn std::error::Error, "Access log entries were lost");
+                tracing::error!(
+                    entries,
+                    error = &error as &dyn std::error::Error,
+                    "Access log entries were lost"
+                );
             }
         }
     }
@@ -145,7 +152,10 @@ impl AccessLogWriter {
     fn tell_dropped(&self, told: u64) -> u64 {
         let dropped = self.counters.dropped.load(Ordering::Relaxed);
         if dropped > told {
-            tracing::warn!(entries = dropped - told, "Access log queue was full; entries were dropped");
+            tracing::warn!(
+                entries = dropped - told,
+                "Access log queue was full; entries were dropped"
+            );
         }
         dropped
     }

@@ -29,23 +29,37 @@ pub struct DerivedCluster {
 /// The name of a cluster or a name below it leads to that cluster; the longest name wins, and of equals the one
 /// that stands first. Otherwise the longest validated custom domain decides. Custom domains that are not
 /// validated lead nowhere.
-pub fn derive_cluster(domain: &DomainName, clusters: &[Cluster], custom: &[CustomDomain]) -> Option<DerivedCluster> {
+pub fn derive_cluster(
+    domain: &DomainName,
+    clusters: &[Cluster],
+    custom: &[CustomDomain],
+) -> Option<DerivedCluster> {
     let mut best: Option<(&Cluster, DomainName)> = None;
     for cluster in clusters {
-        let Ok(name) = DomainName::new(&cluster.address) else { continue };
-        let longer = best.as_ref().is_none_or(|(_, other)| name.as_str().len() > other.as_str().len());
+        let Ok(name) = DomainName::new(&cluster.address) else {
+            continue;
+        };
+        let longer = best
+            .as_ref()
+            .is_none_or(|(_, other)| name.as_str().len() > other.as_str().len());
         if longer && domain.is_within(&name) {
             best = Some((cluster, name));
         }
     }
     if let Some((cluster, name)) = best {
-        return Some(DerivedCluster { address: cluster.address.clone(), is_apex: name == *domain });
+        return Some(DerivedCluster {
+            address: cluster.address.clone(),
+            is_apex: name == *domain,
+        });
     }
     custom
         .iter()
         .filter(|candidate| candidate.validated && domain.is_within(&candidate.domain))
         .max_by_key(|candidate| candidate.domain.as_str().len())
-        .map(|candidate| DerivedCluster { address: candidate.target_cluster.clone(), is_apex: false })
+        .map(|candidate| DerivedCluster {
+            address: candidate.target_cluster.clone(),
+            is_apex: false,
+        })
 }
 
 #[cfg(test)]
@@ -67,17 +81,29 @@ mod tests {
     }
 
     fn custom(domain: &str, target: &str, validated: bool) -> CustomDomain {
-        CustomDomain { domain: name(domain), target_cluster: target.to_owned(), validated }
+        CustomDomain {
+            domain: name(domain),
+            target_cluster: target.to_owned(),
+            validated,
+        }
     }
 
     #[test]
     fn names_at_and_below_a_cluster_are_served_by_it() {
-        let clusters = [cluster("proxy.test"), cluster("eu.proxy.test"), cluster("192.0.2.1")];
-        let derived = |domain: &str| derive_cluster(&name(domain), &clusters, &[]).map(|d| (d.address, d.is_apex));
+        let clusters = [
+            cluster("proxy.test"),
+            cluster("eu.proxy.test"),
+            cluster("192.0.2.1"),
+        ];
+        let derived =
+            |domain: &str| derive_cluster(&name(domain), &clusters, &[]).map(|d| (d.address, d.is_apex));
 
         assert_eq!(derived("a.proxy.test"), Some(("proxy.test".to_owned(), false)));
         assert_eq!(derived("proxy.test"), Some(("proxy.test".to_owned(), true)));
-        assert_eq!(derived("a.eu.proxy.test"), Some(("eu.proxy.test".to_owned(), false)));
+        assert_eq!(
+            derived("a.eu.proxy.test"),
+            Some(("eu.proxy.test".to_owned(), false))
+        );
         assert_eq!(derived("aproxy.test"), None);
     }
 

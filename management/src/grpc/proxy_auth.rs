@@ -27,10 +27,13 @@ use crate::state::State;
 use crate::store::StoreError;
 use crate::throttle::{Rate, Throttle, source_network};
 
-const FAILURES: Rate = Rate { burst: 5, refill: Duration::from_secs(12) };
+const FAILURES: Rate = Rate {
+    burst: 5,
+    refill: Duration::from_secs(12),
+};
 const MAX_SOURCES: usize = 10_000;
 /// A use is noted at most this often.
-const TOUCH: Duration = Duration::from_secs(60);
+const TOUCH: Duration = Duration::from_mins(1);
 
 /// A proxy that has proved who it is.
 #[derive(Clone, Debug)]
@@ -59,9 +62,9 @@ impl ProxyCaller {
     /// The scope of an account, if the token opens it.
     pub fn scope_of(&self, account: &AccountId) -> Result<Scope, Status> {
         match &self.account {
-            Some(own) if own != account => {
-                Err(Status::permission_denied("account-scoped token cannot act for another account"))
-            }
+            Some(own) if own != account => Err(Status::permission_denied(
+                "account-scoped token cannot act for another account",
+            )),
             _ if account.is_empty() => Err(Status::invalid_argument("account_id is required")),
             Some(_) | None => Ok(Scope::authenticated(account.clone())),
         }
@@ -90,7 +93,12 @@ impl ProxyAuth {
     pub async fn authenticate(&self, headers: &HeaderMap, address: IpAddr) -> Result<ProxyCaller, Status> {
         let now = self.state.clock.now();
         let token = bearer(headers).map_err(|refusal| self.failed(address, now, refusal))?;
-        let row = self.state.store.proxy_token_by_hash_anywhere(&token.hash()).await.map_err(unavailable)?;
+        let row = self
+            .state
+            .store
+            .proxy_token_by_hash_anywhere(&token.hash())
+            .await
+            .map_err(unavailable)?;
         let Some(row) = row else {
             return Err(self.failed(address, now, Status::unauthenticated("invalid token")));
         };
@@ -98,7 +106,11 @@ impl ProxyAuth {
             return Err(self.failed(address, now, Status::unauthenticated("token expired or revoked")));
         }
         self.touch(&row.id, row.last_used, now).await;
-        Ok(ProxyCaller { token: row.id, account: row.account_id, address })
+        Ok(ProxyCaller {
+            token: row.id,
+            account: row.account_id,
+            address,
+        })
     }
 
     /// Whether a token that opened before still does.
@@ -132,7 +144,10 @@ impl ProxyAuth {
             touched.insert(token.clone(), now);
         }
         if let Err(error) = self.note_use(token, now).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "Could not note the use of a proxy token");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "Could not note the use of a proxy token"
+            );
         }
     }
 
@@ -143,8 +158,12 @@ impl ProxyAuth {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn unavailable(error: StoreError) -> Status {
-    tracing::error!(error = &error as &dyn std::error::Error, "Could not look up a proxy token");
+    tracing::error!(
+        error = &error as &dyn std::error::Error,
+        "Could not look up a proxy token"
+    );
     Status::unavailable("tokens cannot be checked at the moment; try again")
 }
 
@@ -154,16 +173,19 @@ fn bearer(headers: &HeaderMap) -> Result<Token, Status> {
         .get(header::AUTHORIZATION)
         .ok_or_else(|| Status::unauthenticated("missing authorization header"))?;
     let text = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-    let text = text.ok_or_else(|| Status::unauthenticated("invalid authorization format, expected: Bearer nbx_…"))?;
+    let text =
+        text.ok_or_else(|| Status::unauthenticated("invalid authorization format, expected: Bearer nbx_…"))?;
     Token::parse(TokenKind::Proxy, text).map_err(|invalid| Status::unauthenticated(explain(invalid)))
 }
 
 fn explain(invalid: InvalidToken) -> String {
     match invalid {
-        InvalidToken::Kind { found: "nbp_", .. } => "invalid token format: this is a personal access token (nbp_…); \
+        InvalidToken::Kind { found: "nbp_", .. } => {
+            "invalid token format: this is a personal access token (nbp_…); \
              a proxy needs a proxy token (nbx_…), made with `meshgate admin token create` or \
              POST /api/reverse-proxies/proxy-tokens"
-            .to_owned(),
+                .to_owned()
+        }
         InvalidToken::Kind { .. } | InvalidToken::Form(_) | InvalidToken::Checksum => {
             format!("invalid token format: {invalid}")
         }
@@ -224,8 +246,14 @@ where
 /// The address at the other end of the connection; all callers without one count as one.
 fn client_address(extensions: &Extensions) -> IpAddr {
     let connect_info = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let tcp = || extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    connect_info.or_else(tcp).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+    let tcp = || {
+        extensions
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr)
+    };
+    connect_info
+        .or_else(tcp)
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
 }
 
 #[cfg(test)]

@@ -17,12 +17,14 @@ use meshgate_proto::pb::management as pb;
 use meshgate_proto::pb::management::proxy_service_server::{ProxyService, ProxyServiceServer};
 use meshgate_proto::{InvalidMessage, ProxyHello};
 use parking_lot::Mutex;
+use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access_logs::retention;
 use crate::access_logs::writer::{self, AccessLogSink, AccessLogWriter, access_log_queue};
+use crate::changes::Change;
 use crate::error::UseCaseError;
 use crate::grpc::proxy_auth::{Authenticated, ProxyAuth, ProxyCaller};
 use crate::one_time_tokens::OneTimeTokens;
@@ -32,8 +34,8 @@ use crate::state::State;
 use crate::store::StoreError;
 
 /// Rows of proxies that were not seen for this long are forgotten.
-const FORGET_PROXIES: Duration = Duration::from_secs(60 * 60);
-const FORGET_INTERVAL: Duration = Duration::from_secs(5 * 60);
+const FORGET_PROXIES: Duration = Duration::from_hours(1);
+const FORGET_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Sizes and times of the proxy service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Default for ProxySettings {
     fn default() -> Self {
         Self {
             publisher: PublisherSettings::default(),
-            heartbeat: Duration::from_secs(60),
+            heartbeat: Duration::from_mins(1),
             access_logs: writer::QUEUE,
         }
     }
@@ -68,6 +70,7 @@ pub struct ProxySide {
     auth: Arc<ProxyAuth>,
     access_logs: AccessLogSink,
     writer: Mutex<Option<AccessLogWriter>>,
+    changes: Mutex<Option<Receiver<Change>>>,
     streams: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -86,6 +89,7 @@ impl ProxySide {
         tx.disconnect_all_proxies_anywhere(state.clock.now()).await?;
         tx.commit().await?;
         let (access_logs, writer) = access_log_queue(settings.access_logs);
+        let changes = Mutex::new(Some(state.changes.subscribe()));
         Ok(Arc::new(Self {
             auth: Arc::new(ProxyAuth::new(Arc::clone(&state))),
             state,
@@ -96,6 +100,7 @@ impl ProxySide {
             hub: MappingHub::default(),
             access_logs,
             writer: Mutex::new(Some(writer)),
+            changes,
             streams: TaskTracker::new(),
             shutdown,
         }))
@@ -116,8 +121,13 @@ impl ProxySide {
                 writer.run(self.state.store.clone(), self.shutdown.clone()).await;
             }
         };
-        let changes = self.state.changes.subscribe();
-        let reconciler = mappings::run(self.state.store.clone(), changes, &self.hub, self.shutdown.clone());
+        let changes = self.changes.lock().take();
+        let reconciler = async {
+            if let Some(changes) = changes {
+                let store = self.state.store.clone();
+                mappings::run(store, changes, &self.hub, self.shutdown.clone()).await;
+            }
+        };
         let retention = retention::run(&self.state, self.shutdown.clone());
         tokio::join!(writer, reconciler, retention, self.forget_proxies());
         self.streams.close();
@@ -198,7 +208,9 @@ impl ProxyService for ProxyRpc {
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
         let source = login::client_of(request.metadata());
         let (caller, message) = authenticated(request)?;
-        login::authenticate(&self.0, &caller, source, message).await.map(Response::new)
+        login::authenticate(&self.0, &caller, source, message)
+            .await
+            .map(Response::new)
     }
 
     async fn send_status_update(
@@ -206,7 +218,9 @@ impl ProxyService for ProxyRpc {
         request: Request<pb::SendStatusUpdateRequest>,
     ) -> Result<Response<pb::SendStatusUpdateResponse>, Status> {
         let (caller, message) = authenticated(request)?;
-        reports::status(&self.0, &caller, message).await.map(Response::new)
+        reports::status(&self.0, &caller, message)
+            .await
+            .map(Response::new)
     }
 
     async fn create_proxy_peer(
@@ -222,7 +236,9 @@ impl ProxyService for ProxyRpc {
         request: Request<pb::GetOidcurlRequest>,
     ) -> Result<Response<pb::GetOidcurlResponse>, Status> {
         let (caller, message) = authenticated(request)?;
-        identity::oidc_url(&self.0, &caller, &message).await.map(Response::new)
+        identity::oidc_url(&self.0, &caller, &message)
+            .await
+            .map(Response::new)
     }
 
     async fn validate_session(
@@ -230,7 +246,9 @@ impl ProxyService for ProxyRpc {
         request: Request<pb::ValidateSessionRequest>,
     ) -> Result<Response<pb::ValidateSessionResponse>, Status> {
         let (caller, message) = authenticated(request)?;
-        identity::validate_session(&self.0, &caller, &message).await.map(Response::new)
+        identity::validate_session(&self.0, &caller, &message)
+            .await
+            .map(Response::new)
     }
 
     async fn validate_tunnel_peer(
@@ -238,7 +256,9 @@ impl ProxyService for ProxyRpc {
         request: Request<pb::ValidateTunnelPeerRequest>,
     ) -> Result<Response<pb::ValidateTunnelPeerResponse>, Status> {
         let (caller, message) = authenticated(request)?;
-        identity::validate_tunnel_peer(&self.0, &caller, &message).await.map(Response::new)
+        identity::validate_tunnel_peer(&self.0, &caller, &message)
+            .await
+            .map(Response::new)
     }
 
     async fn check_llm_policy_limits(
@@ -263,6 +283,7 @@ fn authenticated<T>(mut request: Request<T>) -> Result<(ProxyCaller, T), Status>
     Ok((caller, request.into_inner()))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn invalid(error: InvalidMessage) -> Status {
     Status::invalid_argument(error.to_string())
 }
@@ -271,6 +292,7 @@ fn internal(error: StoreError) -> Status {
     crate::grpc::status::status(&error.into())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn refused(error: UseCaseError) -> Status {
     crate::grpc::status::status(&error)
 }

@@ -18,9 +18,18 @@ use parking_lot::Mutex;
 
 use crate::throttle::{Rate, Throttle, source_network};
 
-const PER_SOURCE: Rate = Rate { burst: 10, refill: Duration::from_secs(6) };
-const ALL_SOURCES: Rate = Rate { burst: 100, refill: Duration::from_secs(1) };
-const UNKNOWN_SOURCE: Rate = Rate { burst: 30, refill: Duration::from_secs(2) };
+const PER_SOURCE: Rate = Rate {
+    burst: 10,
+    refill: Duration::from_secs(6),
+};
+const ALL_SOURCES: Rate = Rate {
+    burst: 100,
+    refill: Duration::from_secs(1),
+};
+const UNKNOWN_SOURCE: Rate = Rate {
+    burst: 30,
+    refill: Duration::from_secs(2),
+};
 const MAX_SOURCES: usize = 50_000;
 const MAX_SERVICES: usize = 10_000;
 
@@ -72,13 +81,21 @@ impl GuessLimiter {
     ) -> Result<CountedGuess, TooManyGuesses> {
         let source = source.map(source_network);
         let counted_for_all = self.0.lock().count(service, source, now)?;
-        Ok(CountedGuess { service: service.clone(), source, counted_for_all })
+        Ok(CountedGuess {
+            service: service.clone(),
+            source,
+            counted_for_all,
+        })
     }
 
     /// Takes a try back: the secret was right, or it was never compared.
     pub fn give_back(&self, guess: CountedGuess) {
         let mut buckets = self.0.lock();
-        let CountedGuess { service, source, counted_for_all } = guess;
+        let CountedGuess {
+            service,
+            source,
+            counted_for_all,
+        } = guess;
         if counted_for_all {
             buckets.all_sources.give_back(&service);
         }
@@ -91,7 +108,12 @@ impl GuessLimiter {
 
 impl Buckets {
     /// Returns whether the bucket of all sources was charged too.
-    fn count(&mut self, service: &ServiceId, source: Option<IpAddr>, now: UnixTime) -> Result<bool, TooManyGuesses> {
+    fn count(
+        &mut self,
+        service: &ServiceId,
+        source: Option<IpAddr>,
+        now: UnixTime,
+    ) -> Result<bool, TooManyGuesses> {
         let refused = |retry_after| TooManyGuesses { retry_after };
         let Some(source) = source else {
             self.unknown.take(service.clone(), now).map_err(refused)?;
@@ -125,7 +147,9 @@ mod tests {
     }
 
     fn misses(limiter: &GuessLimiter, source: Option<IpAddr>, tries: usize, now: UnixTime) -> usize {
-        (0..tries).filter(|_| limiter.count(&service(), source, now).is_ok()).count()
+        (0..tries)
+            .filter(|_| limiter.count(&service(), source, now).is_ok())
+            .count()
     }
 
     #[test]
@@ -170,10 +194,20 @@ mod tests {
     fn addresses_of_one_customer_count_as_one() {
         let limiter = GuessLimiter::default();
         let passed: usize = (0..100u16)
-            .map(|n| misses(&limiter, Some(IpAddr::from([0x2001, 0xdb8, 1, 0xFF00 | n, n, 0, 0, 1])), 5, at(0)))
+            .map(|n| {
+                misses(
+                    &limiter,
+                    Some(IpAddr::from([0x2001, 0xdb8, 1, 0xFF00 | n, n, 0, 0, 1])),
+                    5,
+                    at(0),
+                )
+            })
             .sum();
 
         assert_eq!(passed, 10);
-        assert_eq!(source_network("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            source_network("::ffff:192.0.2.1".parse().unwrap()),
+            "192.0.2.1".parse::<IpAddr>().unwrap()
+        );
     }
 }

@@ -56,7 +56,8 @@ pub(super) struct UnusableHash;
 
 /// Hashes `secret` with our own parameters, in the memory that is lent.
 pub(super) fn hash(secret: &[u8], salt: [u8; SALT_LEN], memory: &mut Vec<Block>) -> PasswordHash {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN)).expect("our parameters are in range");
+    let params =
+        Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN)).expect("our parameters are in range");
     let mut output = [0; OUTPUT_LEN];
     derive(params, secret, &salt, &mut output, memory).expect("our parameters fit");
     PasswordHash(format!(
@@ -91,11 +92,18 @@ fn bounded_params(phc: &Phc<'_>, output_len: usize) -> Result<Params, UnusableHa
         return Err(UnusableHash);
     }
     let params = Params::try_from(phc).map_err(|_| UnusableHash)?;
-    let in_range = params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= MAX_PASSES && params.p_cost() <= MAX_LANES;
+    let in_range =
+        params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= MAX_PASSES && params.p_cost() <= MAX_LANES;
     if !in_range {
         return Err(UnusableHash);
     }
-    Params::new(params.m_cost(), params.t_cost(), params.p_cost(), Some(output_len)).map_err(|_| UnusableHash)
+    Params::new(
+        params.m_cost(),
+        params.t_cost(),
+        params.p_cost(),
+        Some(output_len),
+    )
+    .map_err(|_| UnusableHash)
 }
 
 fn derive(
@@ -159,7 +167,11 @@ mod tests {
             format!("$argon2id$v=16$m=19456,t=2,p=1${tail}"),
             "$argon2id$v=19$m=19456,t=2,p=1$mGXwDL4z17tE7UbVpe85ow".to_owned(),
         ] {
-            assert_eq!(verify(b"x", &PasswordHash::new(&*text), &mut memory), Err(UnusableHash), "{text}");
+            assert_eq!(
+                verify(b"x", &PasswordHash::new(&*text), &mut memory),
+                Err(UnusableHash),
+                "{text}"
+            );
         }
         assert!(memory.is_empty());
     }

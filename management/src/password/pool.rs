@@ -23,7 +23,7 @@ use super::phc::{self, PasswordHash};
 /// Longest secret that is looked at, in bytes.
 pub const MAX_SECRET_LEN: usize = 4096;
 /// A thread without work gives its memory back after this time.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// Sizes of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,11 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { threads: 2, queue: 64, per_line: 8 }
+        Self {
+            threads: 2,
+            queue: 64,
+            per_line: 8,
+        }
     }
 }
 
@@ -119,8 +123,13 @@ impl Drop for Handle {
 impl PasswordPool {
     /// Starts the threads.
     pub fn start(limits: PoolLimits) -> io::Result<Self> {
-        let shared = Arc::new(Shared { limits, ..Shared::default() });
-        let pool = Self(Arc::new(Handle { shared: Arc::clone(&shared) }));
+        let shared = Arc::new(Shared {
+            limits,
+            ..Shared::default()
+        });
+        let pool = Self(Arc::new(Handle {
+            shared: Arc::clone(&shared),
+        }));
         for number in 0..limits.threads.max(1) {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -150,7 +159,12 @@ impl PasswordPool {
     ) -> Result<bool, PasswordError> {
         check_length(&secret)?;
         let (reply, answer) = oneshot::channel();
-        self.0.shared.push(Job::Verify { line: line.to_owned(), secret, hashes, reply })?;
+        self.0.shared.push(Job::Verify {
+            line: line.to_owned(),
+            secret,
+            hashes,
+            reply,
+        })?;
         answer.await.map_err(|_| PasswordFault::Closed)?
     }
 
@@ -231,10 +245,17 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut memory = Memory { counters: &self.counters, blocks: Vec::new() };
+        let mut memory = Memory {
+            counters: &self.counters,
+            blocks: Vec::new(),
+        };
         while let Some(job) = self.next_job(&mut memory) {
-            let line = if let Job::Verify { line, .. } = &job { Some(line.clone()) } else { None };
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut memory)));
+            let line = if let Job::Verify { line, .. } = &job {
+                Some(line.clone())
+            } else {
+                None
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(job, &mut memory)));
             if outcome.is_err() {
                 tracing::error!("A password check panicked; its caller was refused");
             }
@@ -259,19 +280,25 @@ impl Shared {
             }
         }
     }
+}
 
-    fn run(&self, job: Job, memory: &mut Memory<'_>) {
-        match job {
-            Job::Hash { secret, reply } => {
-                if !reply.is_closed() {
-                    let hash = memory.lend(|blocks| phc::hash(secret.expose().as_bytes(), rand::random(), blocks));
-                    let _gone = reply.send(hash);
-                }
+fn run(job: Job, memory: &mut Memory<'_>) {
+    match job {
+        Job::Hash { secret, reply } => {
+            if !reply.is_closed() {
+                let hash =
+                    memory.lend(|blocks| phc::hash(secret.expose().as_bytes(), rand::random(), blocks));
+                let _gone = reply.send(hash);
             }
-            Job::Verify { secret, hashes, reply, .. } => {
-                if !reply.is_closed() {
-                    let _gone = reply.send(matches_any(&secret, &hashes, memory));
-                }
+        }
+        Job::Verify {
+            secret,
+            hashes,
+            reply,
+            ..
+        } => {
+            if !reply.is_closed() {
+                let _gone = reply.send(matches_any(&secret, &hashes, memory));
             }
         }
     }
@@ -290,7 +317,11 @@ fn matches_any(
             Err(_) => unusable = true,
         }
     }
-    if unusable { Err(PasswordFault::UnusableHash.into()) } else { Ok(false) }
+    if unusable {
+        Err(PasswordFault::UnusableHash.into())
+    } else {
+        Ok(false)
+    }
 }
 
 impl Queue {

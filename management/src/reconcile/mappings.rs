@@ -9,6 +9,7 @@ pub mod desired;
 pub mod hub;
 pub mod published;
 pub mod publisher;
+pub mod size;
 
 pub use desired::{ProxyView, TargetHosts, desired_mapping};
 pub use hub::{Connection, Dirty, MappingHub, StreamEnd};
@@ -47,24 +48,45 @@ pub async fn run(store: Store, mut changes: Receiver<Change>, hub: &MappingHub, 
 async fn pass_on(store: &Store, hub: &MappingHub, change: Change) {
     match change {
         Change::Service { account, service } | Change::ServiceRemoved { account, service, .. } => {
-            hub.mark(&account, &Dirty::Service { account: account.clone(), service });
+            hub.mark(
+                &account,
+                &Dirty::Service {
+                    account: account.clone(),
+                    service,
+                },
+            );
         }
         Change::Peer { account, peer } | Change::PeerRemoved { account, peer, .. } => {
             let scope = Scope::authenticated(account.clone());
             match is_target(store, &scope, &peer).await {
                 Ok(false) => {}
-                Ok(true) => hub.mark(&account, &Dirty::Target { account: account.clone(), target: peer }),
+                Ok(true) => hub.mark(
+                    &account,
+                    &Dirty::Target {
+                        account: account.clone(),
+                        target: peer,
+                    },
+                ),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "Could not look up services of a peer");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "Could not look up services of a peer"
+                    );
                     hub.end_all(StreamEnd::Overflow);
                 }
             }
         }
         Change::ProxyTokenRevoked { token } => hub.end_token(&token),
-        Change::Account { .. } | Change::Group { .. } | Change::Policy { .. } | Change::ProxiesChanged { .. } => {}
+        Change::Account { .. }
+        | Change::Group { .. }
+        | Change::Policy { .. }
+        | Change::ProxiesChanged { .. } => {}
     }
 }
 
 async fn is_target(store: &Store, scope: &Scope, peer: &PeerId) -> Result<bool, StoreError> {
-    Ok(!store.services_with_target(scope, peer.as_str(), None, 1).await?.is_empty())
+    Ok(!store
+        .services_with_target(scope, peer.as_str(), None, 1)
+        .await?
+        .is_empty())
 }

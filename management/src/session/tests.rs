@@ -49,7 +49,10 @@ fn groups_and_mail_come_back() {
         subject: UserId::new("peer"),
         method: LoginMethod::Oidc,
         email: "peer1".to_owned(),
-        groups: vec![SessionGroup { id: GroupId::new("g"), name: "All".to_owned() }],
+        groups: vec![SessionGroup {
+            id: GroupId::new("g"),
+            name: "All".to_owned(),
+        }],
     };
 
     let token = key.sign(&session, &domain("a.test"), now());
@@ -60,23 +63,40 @@ fn groups_and_mail_come_back() {
 #[test]
 fn refuses_other_services_keys_and_times() {
     let key = SessionKey::generate();
-    let token = key.sign(&Session::shared(LoginMethod::Password).unwrap(), &domain("a.test"), now());
+    let token = key.sign(
+        &Session::shared(LoginMethod::Password).unwrap(),
+        &domain("a.test"),
+        now(),
+    );
     let after = |seconds| UnixTime::from_secs(RECORDED_AT + seconds);
 
-    assert_eq!(key.verify(&token, &domain("b.test"), now()), Err(InvalidSession::Audience));
+    assert_eq!(
+        key.verify(&token, &domain("b.test"), now()),
+        Err(InvalidSession::Audience)
+    );
     assert_eq!(
         SessionKey::generate().verify(&token, &domain("a.test"), now()),
         Err(InvalidSession::Signature)
     );
-    assert_eq!(key.verify(&token, &domain("a.test"), after(86_400)), Err(InvalidSession::Time));
-    assert_eq!(key.verify(&token, &domain("a.test"), after(-120)), Err(InvalidSession::Time));
+    assert_eq!(
+        key.verify(&token, &domain("a.test"), after(86_400)),
+        Err(InvalidSession::Time)
+    );
+    assert_eq!(
+        key.verify(&token, &domain("a.test"), after(-120)),
+        Err(InvalidSession::Time)
+    );
     assert!(key.verify(&token, &domain("a.test"), after(86_399)).is_ok());
 }
 
 #[test]
 fn refuses_unsigned_and_altered_tokens() {
     let key = SessionKey::generate();
-    let token = key.sign(&Session::shared(LoginMethod::Password).unwrap(), &domain("a.test"), now());
+    let token = key.sign(
+        &Session::shared(LoginMethod::Password).unwrap(),
+        &domain("a.test"),
+        now(),
+    );
     let parts: Vec<&str> = token.split('.').collect();
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
 

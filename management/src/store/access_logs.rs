@@ -127,7 +127,11 @@ impl Tx {
     }
 
     /// Forgets at most `limit` entries from before `before`; tells how many.
-    pub async fn delete_access_logs_anywhere(&mut self, before: UnixTime, limit: u32) -> Result<u64, StoreError> {
+    pub async fn delete_access_logs_anywhere(
+        &mut self,
+        before: UnixTime,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "DELETE FROM access_log_entries WHERE id IN \
              (SELECT id FROM access_log_entries WHERE timestamp < $1 ORDER BY timestamp LIMIT $2)",

@@ -12,7 +12,11 @@ use crate::store::{Store, StoreError};
 
 impl Store {
     /// The peer with an overlay address of either family.
-    pub async fn peer_by_address(&self, scope: &Scope, address: IpAddr) -> Result<Option<PeerRow>, StoreError> {
+    pub async fn peer_by_address(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+    ) -> Result<Option<PeerRow>, StoreError> {
         let row = sqlx::query("SELECT * FROM peers WHERE account_id = $1 AND (ip = $2 OR ipv6 = $2)")
             .bind(scope.account().as_str())
             .bind(address.to_string())
@@ -22,7 +26,11 @@ impl Store {
     }
 
     /// The groups a peer is in, with their names, oldest first.
-    pub async fn named_groups_of_peer(&self, scope: &Scope, peer: &PeerId) -> Result<Vec<SessionGroup>, StoreError> {
+    pub async fn named_groups_of_peer(
+        &self,
+        scope: &Scope,
+        peer: &PeerId,
+    ) -> Result<Vec<SessionGroup>, StoreError> {
         let rows = sqlx::query(
             "SELECT groups.id, groups.name FROM groups \
              JOIN group_peers ON group_peers.group_id = groups.id \
@@ -34,7 +42,10 @@ impl Store {
         .await?;
         let group = |row| {
             let row = Columns(row);
-            Ok(SessionGroup { id: row.id("id")?, name: row.text("name")? })
+            Ok(SessionGroup {
+                id: row.id("id")?,
+                name: row.text("name")?,
+            })
         };
         rows.iter().map(group).collect()
     }

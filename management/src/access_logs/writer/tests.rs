@@ -32,7 +32,10 @@ fn entry(id: &str) -> AccessLogRow {
 }
 
 async fn stored(world: &World) -> i64 {
-    sqlx::query_scalar("SELECT COUNT(*) FROM access_log_entries").fetch_one(world.state.store.reader()).await.unwrap()
+    sqlx::query_scalar("SELECT COUNT(*) FROM access_log_entries")
+        .fetch_one(world.state.store.reader())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

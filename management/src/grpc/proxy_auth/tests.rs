@@ -47,11 +47,20 @@ async fn each_wrong_token_is_told_what_is_wrong() {
     let unknown = Token::generate(TokenKind::Proxy);
     let cases = [
         (HeaderMap::new(), "missing authorization header"),
-        (headers(&format!("bearer {}", unknown.expose())), "invalid authorization format"),
+        (
+            headers(&format!("bearer {}", unknown.expose())),
+            "invalid authorization format",
+        ),
         (headers("Basic eA=="), "invalid authorization format"),
         (headers("Bearer garbage"), "invalid token format"),
-        (headers("Bearer nbx_000000000000000000000000000000000000"), "invalid token format"),
-        (headers(&format!("Bearer {}", personal.expose())), "proxy token (nbx_…)"),
+        (
+            headers("Bearer nbx_000000000000000000000000000000000000"),
+            "invalid token format",
+        ),
+        (
+            headers(&format!("Bearer {}", personal.expose())),
+            "proxy token (nbx_…)",
+        ),
         (headers(&format!("Bearer {}", unknown.expose())), "invalid token"),
         (revoked, "token expired or revoked"),
         (expired, "token expired or revoked"),
@@ -83,7 +92,10 @@ async fn bad_tokens_are_limited_and_never_lock_out_good_ones() {
 
     assert_eq!(refusal(&auth, &bad).await.0, Code::Unauthenticated);
     assert_eq!(refusal(&auth, &bad).await.0, Code::ResourceExhausted);
-    let elsewhere = auth.authenticate(&bad, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))).await.unwrap_err();
+    let elsewhere = auth
+        .authenticate(&bad, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)))
+        .await
+        .unwrap_err();
     assert_eq!(elsewhere.code(), Code::Unauthenticated);
 }
 
@@ -93,7 +105,12 @@ async fn a_use_is_noted_once_a_minute() {
     let good = token(&world, "good", false, None).await;
     let auth = ProxyAuth::new(Arc::clone(&world.state));
     let last_used = || async {
-        let row = world.state.store.proxy_token_anywhere(&TokenId::new("good")).await.unwrap();
+        let row = world
+            .state
+            .store
+            .proxy_token_anywhere(&TokenId::new("good"))
+            .await
+            .unwrap();
         row.unwrap().last_used
     };
     let start = world.clock.now();

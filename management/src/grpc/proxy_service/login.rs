@@ -18,7 +18,7 @@ use crate::session::{LoginMethod, Session, SessionKey};
 use crate::store::service_records::{ServiceAuth, ServiceRow, StoredSecret};
 
 /// Metadata in which a proxy may name the client whose secret it passes on.
-pub const CLIENT_ADDRESS: &str = "meshgate-client-address";
+pub(super) const CLIENT_ADDRESS: &str = "meshgate-client-address";
 
 /// The client whose secret a call passes on, if the proxy says so.
 pub(super) fn client_of(metadata: &MetadataMap) -> Option<IpAddr> {
@@ -35,8 +35,14 @@ pub(super) async fn authenticate(
     let scope = caller.scope_of(&AccountId::new(message.account_id))?;
     let id = ServiceId::new(message.id);
     let record = side.state.store.service(&scope, &id).await.map_err(internal)?;
-    let service = record.ok_or_else(|| Status::failed_precondition("service not found"))?.service;
-    let Some(attempt) = message.request.and_then(|presented| attempt(&service.auth, presented)) else {
+    let served = record.filter(|record| record.service.enabled && !record.service.terminated);
+    let service = served
+        .ok_or_else(|| Status::failed_precondition("service not found"))?
+        .service;
+    let Some(attempt) = message
+        .request
+        .and_then(|presented| attempt(&service.auth, presented))
+    else {
         return Ok(pb::AuthenticateResponse::default());
     };
     let method = attempt.method;
@@ -44,7 +50,10 @@ pub(super) async fn authenticate(
         return Ok(pb::AuthenticateResponse::default());
     }
     let session_token = sign(side, &service, method)?;
-    Ok(pb::AuthenticateResponse { success: true, session_token })
+    Ok(pb::AuthenticateResponse {
+        success: true,
+        session_token,
+    })
 }
 
 /// A secret, and the hashes of which it has to match one.
@@ -57,22 +66,32 @@ struct Attempt {
 /// `None` when no scheme that is on takes this kind of secret.
 fn attempt(auth: &ServiceAuth, presented: Presented) -> Option<Attempt> {
     let enabled = |scheme: &Option<StoredSecret>| {
-        let hash = scheme.as_ref().filter(|scheme| scheme.enabled && !scheme.hash.is_empty());
-        hash.map(|scheme| PasswordHash::new(&*scheme.hash)).into_iter().collect::<Vec<_>>()
+        let hash = scheme
+            .as_ref()
+            .filter(|scheme| scheme.enabled && !scheme.hash.is_empty());
+        hash.map(|scheme| PasswordHash::new(&*scheme.hash))
+            .into_iter()
+            .collect::<Vec<_>>()
     };
     let (method, secret, hashes) = match presented {
         Presented::Password(request) => (LoginMethod::Password, request.password, enabled(&auth.password)),
         Presented::Pin(request) => (LoginMethod::Pin, request.pin, enabled(&auth.pin)),
         Presented::HeaderAuth(request) => {
             let named = auth.headers.iter().filter(|header| {
-                header.enabled && !header.hash.is_empty() && header.header.eq_ignore_ascii_case(&request.header_name)
+                header.enabled
+                    && !header.hash.is_empty()
+                    && header.header.eq_ignore_ascii_case(&request.header_name)
             });
             let hashes = named.map(|header| PasswordHash::new(&*header.hash)).collect();
             (LoginMethod::Header, request.header_value, hashes)
         }
     };
     let secret = Secret::new(secret);
-    (!hashes.is_empty()).then_some(Attempt { method, secret, hashes })
+    (!hashes.is_empty()).then_some(Attempt {
+        method,
+        secret,
+        hashes,
+    })
 }
 
 async fn compare(
@@ -84,7 +103,11 @@ async fn compare(
     let now = side.state.clock.now();
     let guess = side.guesses.count(&service.id, source, now);
     let guess = guess.map_err(|limit| Status::resource_exhausted(limit.to_string()))?;
-    match side.passwords.verify(service.id.as_str(), attempt.secret, attempt.hashes).await {
+    match side
+        .passwords
+        .verify(service.id.as_str(), attempt.secret, attempt.hashes)
+        .await
+    {
         Ok(true) => {
             side.guesses.give_back(guess);
             Ok(true)
@@ -92,7 +115,9 @@ async fn compare(
         Ok(false) | Err(PasswordError::Failed(PasswordFault::TooLong)) => Ok(false),
         Err(PasswordError::Busy) => {
             side.guesses.give_back(guess);
-            Err(Status::resource_exhausted("too many password checks are waiting; try again"))
+            Err(Status::resource_exhausted(
+                "too many password checks are waiting; try again",
+            ))
         }
         Err(PasswordError::Failed(fault @ (PasswordFault::UnusableHash | PasswordFault::Closed))) => {
             side.guesses.give_back(guess);
@@ -114,6 +139,10 @@ pub(super) fn session_key(side: &ProxySide, service: &ServiceRow) -> Result<Sess
         tracing::error!(service.id = %service.id, error, "Session key of a service is unusable");
         Status::internal("session key of the service is unusable")
     };
-    let text = side.state.at_rest.unseal(&service.session_private_key).map_err(|error| unusable(&error))?;
+    let text = side
+        .state
+        .at_rest
+        .unseal(&service.session_private_key)
+        .map_err(|error| unusable(&error))?;
     SessionKey::from_text(&text).map_err(|error| unusable(&error))
 }

@@ -28,8 +28,15 @@ pub(super) async fn create(
         grant.service == service && grant.account == account && grant.proxy_token == *caller.token()
     };
     let grant = grant.filter(opens).ok_or_else(|| {
-        Status::unauthenticated("one-time token is unknown, used, too old, or for another service; get a new mapping")
+        Status::unauthenticated(
+            "one-time token is unknown, used, too old, or for another service; get a new mapping",
+        )
     })?;
-    register_proxy_peer(&side.state, scope.account(), key, &grant.cluster).await.map_err(refused)?;
-    Ok(pb::CreateProxyPeerResponse { success: true, error_message: None })
+    register_proxy_peer(&side.state, scope.account(), key, &grant.cluster)
+        .await
+        .map_err(refused)?;
+    Ok(pb::CreateProxyPeerResponse {
+        success: true,
+        error_message: None,
+    })
 }

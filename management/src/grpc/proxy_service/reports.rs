@@ -37,11 +37,15 @@ pub(super) async fn status(
         } else {
             cut(update.error_message.unwrap_or_default(), MAX_MESSAGE)
         };
-        if !tx.set_service_status(&scope, &update.service_id, update.status, &text).await? {
+        if !tx
+            .set_service_status(&scope, &update.service_id, update.status, &text)
+            .await?
+        {
             return Ok(false);
         }
         if update.certificate_issued {
-            tx.set_certificate_issued(&scope, &update.service_id, side.state.clock.now()).await?;
+            tx.set_certificate_issued(&scope, &update.service_id, side.state.clock.now())
+                .await?;
         }
         tx.commit().await?;
         Ok::<_, StoreError>(true)
@@ -49,7 +53,10 @@ pub(super) async fn status(
     if noted.await.map_err(internal)? {
         Ok(pb::SendStatusUpdateResponse {})
     } else {
-        Err(Status::not_found(format!("service {} not found", cut(update.service_id.to_string(), MAX_ID))))
+        Err(Status::not_found(format!(
+            "service {} not found",
+            cut(update.service_id.to_string(), MAX_ID)
+        )))
     }
 }
 
@@ -98,7 +105,10 @@ fn entry(log: AccessLog, now: UnixTime) -> AccessLogRow {
         path: cut(log.path, MAX_PATH),
         duration_nanos: i64::try_from(log.duration.as_nanos()).unwrap_or(i64::MAX),
         status_code: log.response_code,
-        source_ip: log.source_ip.map(|address| address.to_string()).unwrap_or_default(),
+        source_ip: log
+            .source_ip
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
         reason: reason.to_owned(),
         user_id: cut(log.user_id.into_string(), MAX_HOST),
         auth_method_used: cut(log.auth_mechanism, MAX_WORD),
@@ -126,7 +136,10 @@ fn reason(log: &AccessLog) -> &'static str {
 /// At most `limit` bytes of a text, cut between characters.
 fn cut(mut text: String, limit: usize) -> String {
     if text.len() > limit {
-        let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=limit)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
         text.truncate(end);
         text.shrink_to_fit();
     }

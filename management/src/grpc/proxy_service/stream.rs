@@ -32,7 +32,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) type Batches = mpsc::Receiver<Result<MappingBatch, StreamEnd>>;
 
 /// Reads the introduction that comes before anything else.
-pub(super) async fn first_words(messages: &mut Streaming<pb::SyncMappingsRequest>) -> Result<ProxyHello, Status> {
+pub(super) async fn first_words(
+    messages: &mut Streaming<pb::SyncMappingsRequest>,
+) -> Result<ProxyHello, Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no init message came"))??;
     match first.and_then(|message| message.msg) {
@@ -61,11 +63,20 @@ pub(super) async fn open(
         cluster: row.cluster_address.clone(),
         capabilities: row.capabilities,
     };
-    let connection = side.hub.connect(row.id.clone(), session, &view, caller.token().clone());
-    side.state.changes.publish(Change::ProxiesChanged { cluster: view.cluster.clone() });
+    let connection = side
+        .hub
+        .connect(row.id.clone(), session, &view, caller.token().clone());
+    side.state.changes.publish(Change::ProxiesChanged {
+        cluster: view.cluster.clone(),
+    });
     tracing::info!(proxy.id = %row.id, cluster = view.cluster, version = row.version, "Proxy connected");
     let (out, batches) = mpsc::channel(OUTLET);
-    let stream = ProxyStream { side: Arc::clone(side), caller, row, session };
+    let stream = ProxyStream {
+        side: Arc::clone(side),
+        caller,
+        row,
+        session,
+    };
     side.streams.spawn(stream.drive(view, connection, out, acks));
     Ok(batches)
 }
@@ -75,7 +86,9 @@ pub(super) fn responses<T>(batches: Batches) -> BoxStream<'static, Result<T, Sta
 where
     T: From<MappingBatch> + Send + 'static,
 {
-    ReceiverStream::new(batches).map(|batch| batch.map(T::from).map_err(status)).boxed()
+    ReceiverStream::new(batches)
+        .map(|batch| batch.map(T::from).map_err(status))
+        .boxed()
 }
 
 fn status(end: StreamEnd) -> Status {
@@ -119,12 +132,18 @@ fn cluster_address(text: &str) -> Option<String> {
 async fn admit(side: &ProxySide, caller: &ProxyCaller, row: &ProxyRow) -> Result<(), Status> {
     let owner = side.hub.owner(&row.id);
     if owner.is_some_and(|owner| owner != row.account) {
-        return Err(Status::already_exists("a proxy of another owner is connected under this proxy id"));
+        return Err(Status::already_exists(
+            "a proxy of another owner is connected under this proxy id",
+        ));
     }
     let mut tx = side.state.store.begin().await.map_err(internal)?;
     if let Some(account) = caller.account() {
         let scope = caller.scope_of(account)?;
-        if tx.cluster_is_foreign(&scope, &row.cluster_address).await.map_err(internal)? {
+        if tx
+            .cluster_is_foreign(&scope, &row.cluster_address)
+            .await
+            .map_err(internal)?
+        {
             let message = format!("cluster address {} is already in use", row.cluster_address);
             return Err(Status::already_exists(message));
         }
@@ -159,7 +178,11 @@ impl ProxyStream {
             settings: self.side.settings.publisher,
         };
         let (ack_sender, ack_receiver) = mpsc::channel(1);
-        let acks = if requests.is_some() { Acks::Awaited(ack_receiver) } else { Acks::None };
+        let acks = if requests.is_some() {
+            Acks::Awaited(ack_receiver)
+        } else {
+            Acks::None
+        };
         let why = tokio::select! {
             why = publisher.run(&out, acks, &mut dirty) => why,
             why = end.wait() => why,
@@ -196,7 +219,10 @@ impl ProxyStream {
         if !self.side.auth.still_valid(self.caller.token()).await? {
             return Ok(false);
         }
-        let row = ProxyRow { last_seen: self.side.state.clock.now(), ..self.row.clone() };
+        let row = ProxyRow {
+            last_seen: self.side.state.clock.now(),
+            ..self.row.clone()
+        };
         let mut tx = self.side.state.store.begin().await?;
         tx.put_proxy_anywhere(&row).await?;
         tx.commit().await?;
@@ -210,7 +236,8 @@ impl ProxyStream {
         let now = self.side.state.clock.now();
         let noted = async {
             let mut tx = self.side.state.store.begin().await?;
-            tx.disconnect_proxy_anywhere(&self.row.id, &self.row.session_id, now).await?;
+            tx.disconnect_proxy_anywhere(&self.row.id, &self.row.session_id, now)
+                .await?;
             tx.commit().await
         };
         if let Err(error) = noted.await {
@@ -218,13 +245,21 @@ impl ProxyStream {
             tracing::error!(proxy.id = %self.row.id, error, "End of a proxy's connection could not be noted");
         }
         let cluster = self.row.cluster_address.clone();
-        self.side.state.changes.publish(Change::ProxiesChanged { cluster });
+        self.side
+            .state
+            .changes
+            .publish(Change::ProxiesChanged { cluster });
     }
 }
 
 /// Reads acknowledgements for ever; the ones nobody waits for are dropped.
-async fn read_acks(requests: Option<Streaming<pb::SyncMappingsRequest>>, acks: mpsc::Sender<()>) -> StreamEnd {
-    let Some(mut requests) = requests else { return std::future::pending().await };
+async fn read_acks(
+    requests: Option<Streaming<pb::SyncMappingsRequest>>,
+    acks: mpsc::Sender<()>,
+) -> StreamEnd {
+    let Some(mut requests) = requests else {
+        return std::future::pending().await;
+    };
     loop {
         match requests.message().await {
             Ok(Some(message)) => {

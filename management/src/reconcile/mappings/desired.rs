@@ -10,8 +10,11 @@ use meshgate_proto::{
     SessionPublicKey,
 };
 
+use super::size;
 use crate::session::SESSION_AGE;
-use crate::store::service_records::{ServiceAuth, ServiceRecord, ServiceRow, TargetProtocol, TargetRow, TargetType};
+use crate::store::service_records::{
+    ServiceAuth, ServiceRecord, ServiceRow, TargetProtocol, TargetRow, TargetType,
+};
 
 /// A proxy as the rule sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,39 +46,48 @@ impl TargetHosts {
 /// The mapping that `proxy` should have of a service; `None` = it should have none.
 ///
 /// None of a service that is disabled or terminated, on another cluster, of another tenant, beyond the proxy's
-/// capabilities, or with stored rules that cannot be read: what is not understood is not served. Targets that
+/// capabilities, too large for a message, or with stored rules that cannot be read: what is not understood is not
+/// served. Targets that
 /// are disabled or whose peer is gone are left out. The one-time token is empty and is filled in when sent.
 pub fn desired_mapping(record: &ServiceRecord, hosts: &TargetHosts, proxy: &ProxyView) -> Option<Mapping> {
     let service = &record.service;
-    if !service.enabled || service.terminated || !is_for(service, proxy) || !can(service, proxy.capabilities) {
+    if !service.enabled || service.terminated || !is_for(service, proxy) || !can(service, proxy.capabilities)
+    {
         return None;
     }
     let targets = record.targets.iter().filter(|target| target.enabled);
-    Some(Mapping {
+    let mapping = Mapping {
         id: service.id.clone(),
         account_id: service.account_id.clone(),
         domain: service.domain.clone(),
         mode: service.mode,
         listen_port: service.listen_port,
-        paths: targets.filter_map(|target| path(service.mode, target, hosts)).collect(),
+        paths: targets
+            .filter_map(|target| path(service.mode, target, hosts))
+            .collect(),
         auth_token: Secret::default(),
         auth: authentication(service)?,
         restrictions: service.restrictions.to_rules()?,
         pass_host_header: service.pass_host_header,
         rewrite_redirects: service.rewrite_redirects,
         private: service.private,
-    })
+    };
+    (size::estimate(&mapping) <= size::MAX_MAPPING).then_some(mapping)
 }
 
 fn is_for(service: &ServiceRow, proxy: &ProxyView) -> bool {
-    let own = proxy.account.as_ref().is_none_or(|account| *account == service.account_id);
+    let own = proxy
+        .account
+        .as_ref()
+        .is_none_or(|account| *account == service.account_id);
     own && service.proxy_cluster == proxy.cluster
 }
 
 /// Private services need a proxy that understands them; ports need one that knows the question at all.
 fn can(service: &ServiceRow, capabilities: ProxyCapabilities) -> bool {
     let private = !service.private || capabilities.private_services == Some(true);
-    let port = service.listen_port == 0 || service.mode == ServiceMode::Tls || capabilities.custom_ports.is_some();
+    let port =
+        service.listen_port == 0 || service.mode == ServiceMode::Tls || capabilities.custom_ports.is_some();
     private && port
 }
 
@@ -86,9 +98,15 @@ fn path(mode: ServiceMode, target: &TargetRow, hosts: &TargetHosts) -> Option<Pa
             let path = if target.path.is_empty() { "/" } else { &target.path };
             (path.to_owned(), url(target, &host)?)
         }
-        ServiceMode::Tcp | ServiceMode::Udp | ServiceMode::Tls => (String::new(), format!("{host}:{}", target.port)),
+        ServiceMode::Tcp | ServiceMode::Udp | ServiceMode::Tls => {
+            (String::new(), format!("{host}:{}", target.port))
+        }
     };
-    Some(PathMapping { path, target: target_text, options: target.options.to_options() })
+    Some(PathMapping {
+        path,
+        target: target_text,
+        options: target.options.to_options(),
+    })
 }
 
 /// The host as it stands in URLs; IPv6 addresses in brackets.
@@ -125,7 +143,12 @@ fn url(target: &TargetRow, host: &str) -> Option<String> {
 /// The schemes that are on; `None` when the session key cannot be read.
 fn authentication(service: &ServiceRow) -> Option<Authentication> {
     let key = STANDARD.decode(&service.session_public_key).ok()?;
-    let ServiceAuth { password, pin, bearer, headers } = &service.auth;
+    let ServiceAuth {
+        password,
+        pin,
+        bearer,
+        headers,
+    } = &service.auth;
     let headers = headers.iter().filter(|header| header.enabled);
     Some(Authentication {
         session_key: Some(SessionPublicKey(key.try_into().ok()?)),
@@ -134,7 +157,10 @@ fn authentication(service: &ServiceRow) -> Option<Authentication> {
         pin: pin.as_ref().is_some_and(|scheme| scheme.enabled),
         oidc: bearer.as_ref().is_some_and(|scheme| scheme.enabled),
         header_auths: headers
-            .map(|header| HeaderAuth { header: header.header.clone(), hashed_value: header.hash.clone() })
+            .map(|header| HeaderAuth {
+                header: header.header.clone(),
+                hashed_value: header.hash.clone(),
+            })
             .collect(),
     })
 }

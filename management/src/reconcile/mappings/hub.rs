@@ -121,11 +121,20 @@ impl MappingHub {
     pub fn connect(&self, proxy: ProxyId, session: Uuid, view: &ProxyView, token: TokenId) -> Connection {
         let (dirty, receiver) = mpsc::channel(QUEUE);
         let (end, end_receiver) = watch::channel(None);
-        let link = Link { session, account: view.account.clone(), token, dirty, end };
+        let link = Link {
+            session,
+            account: view.account.clone(),
+            token,
+            dirty,
+            end,
+        };
         if let Some(older) = self.links.lock().insert(proxy, link) {
             older.end(StreamEnd::Superseded);
         }
-        Connection { dirty: receiver, end: EndSignal(end_receiver) }
+        Connection {
+            dirty: receiver,
+            end: EndSignal(end_receiver),
+        }
     }
 
     /// Lets a proxy go, unless a newer connection of it stands; tells whether it went.
@@ -193,7 +202,10 @@ mod tests {
     }
 
     fn dirty(account: &str) -> Dirty {
-        Dirty::Service { account: AccountId::new(account), service: ServiceId::new("s") }
+        Dirty::Service {
+            account: AccountId::new(account),
+            service: ServiceId::new("s"),
+        }
     }
 
     #[tokio::test]
@@ -212,9 +224,24 @@ mod tests {
     #[tokio::test]
     async fn news_go_to_proxies_of_the_account_and_to_shared_ones() {
         let hub = MappingHub::default();
-        let mut own = hub.connect(ProxyId::new("own"), Uuid::new_v4(), &view(Some("a")), TokenId::new("t"));
-        let mut foreign = hub.connect(ProxyId::new("foreign"), Uuid::new_v4(), &view(Some("b")), TokenId::new("t"));
-        let mut shared = hub.connect(ProxyId::new("shared"), Uuid::new_v4(), &view(None), TokenId::new("t"));
+        let mut own = hub.connect(
+            ProxyId::new("own"),
+            Uuid::new_v4(),
+            &view(Some("a")),
+            TokenId::new("t"),
+        );
+        let mut foreign = hub.connect(
+            ProxyId::new("foreign"),
+            Uuid::new_v4(),
+            &view(Some("b")),
+            TokenId::new("t"),
+        );
+        let mut shared = hub.connect(
+            ProxyId::new("shared"),
+            Uuid::new_v4(),
+            &view(None),
+            TokenId::new("t"),
+        );
 
         hub.mark(&AccountId::new("a"), &dirty("a"));
 

@@ -12,16 +12,29 @@ impl Published {
     /// The changes that bring a service to `desired`, in order; none when the proxy has it like that.
     ///
     /// A change of domain is a removal and a creation, because proxies keep routes by domain.
-    pub fn update(&mut self, account: &AccountId, id: &ServiceId, desired: Option<Mapping>) -> Vec<MappingChange> {
+    pub fn update(
+        &mut self,
+        account: &AccountId,
+        id: &ServiceId,
+        desired: Option<Mapping>,
+    ) -> Vec<MappingChange> {
         let known = self.0.get(id);
         let Some(desired) = desired else {
-            return self.0.remove(id).map(|known| removed(account, &known)).into_iter().collect();
+            return self
+                .0
+                .remove(id)
+                .map(|known| removed(account, &known))
+                .into_iter()
+                .collect();
         };
         let changes = match known {
             None => vec![MappingChange::Created(Box::new(desired.clone()))],
             Some(known) if same_content(known, &desired) => return Vec::new(),
             Some(known) if known.domain != desired.domain || known.mode != desired.mode => {
-                vec![removed(account, known), MappingChange::Created(Box::new(desired.clone()))]
+                vec![
+                    removed(account, known),
+                    MappingChange::Created(Box::new(desired.clone())),
+                ]
             }
             Some(_) => vec![MappingChange::Modified(Box::new(desired.clone()))],
         };
@@ -108,7 +121,10 @@ mod tests {
         assert_eq!(step(&mut published, Some(mapping("a.test", 0))), ["created"]);
         assert!(step(&mut published, Some(mapping("a.test", 0))).is_empty());
         assert_eq!(step(&mut published, Some(mapping("a.test", 1))), ["modified"]);
-        assert_eq!(step(&mut published, Some(mapping("b.test", 1))), ["removed", "created"]);
+        assert_eq!(
+            step(&mut published, Some(mapping("b.test", 1))),
+            ["removed", "created"]
+        );
         assert_eq!(step(&mut published, None), ["removed"]);
         assert!(step(&mut published, None).is_empty());
     }
@@ -117,7 +133,10 @@ mod tests {
     fn a_new_token_alone_is_no_change() {
         let mut published = Published::default();
         step(&mut published, Some(mapping("a.test", 0)));
-        let other_token = Mapping { auth_token: "fresh".into(), ..mapping("a.test", 0) };
+        let other_token = Mapping {
+            auth_token: "fresh".into(),
+            ..mapping("a.test", 0)
+        };
 
         assert!(step(&mut published, Some(other_token)).is_empty());
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::desired::{ProxyView, TargetHosts, desired_mapping};
 use super::hub::{Dirty, StreamEnd};
 use super::published::Published;
+use super::size;
 use crate::actor::Scope;
 use crate::one_time_tokens::{Grant, OneTimeTokens};
 use crate::store::service_records::{ServiceRecord, TargetType};
@@ -28,7 +29,11 @@ pub struct PublisherSettings {
 
 impl Default for PublisherSettings {
     fn default() -> Self {
-        Self { batch: 500, ack_timeout: Duration::from_secs(10 * 60), deferred: 10_000 }
+        Self {
+            batch: 500,
+            ack_timeout: Duration::from_mins(10),
+            deferred: 10_000,
+        }
     }
 }
 
@@ -62,21 +67,21 @@ pub struct Publisher {
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("view", &self.view).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("view", &self.view)
+            .finish_non_exhaustive()
     }
 }
 
 impl Publisher {
     /// Publishes until the proxy hangs up or does not keep up; returns why.
-    pub async fn run(
-        &self,
-        out: &Outlet,
-        acks: Acks,
-        dirty: &mut mpsc::Receiver<Dirty>,
-    ) -> StreamEnd {
+    pub async fn run(&self, out: &Outlet, acks: Acks, dirty: &mut mpsc::Receiver<Dirty>) -> StreamEnd {
         let mut published = Published::default();
         let mut deferred = HashSet::new();
-        if let Err(end) = self.snapshot(out, acks, dirty, &mut published, &mut deferred).await {
+        if let Err(end) = self
+            .snapshot(out, acks, dirty, &mut published, &mut deferred)
+            .await
+        {
             return end;
         }
         for item in deferred {
@@ -89,7 +94,9 @@ impl Publisher {
                 item = dirty.recv() => item,
                 () = out.closed() => return StreamEnd::Closed,
             };
-            let Some(item) = item else { return StreamEnd::Superseded };
+            let Some(item) = item else {
+                return StreamEnd::Superseded;
+            };
             if let Err(end) = self.look(&item, out, &mut published).await {
                 return end;
             }
@@ -119,11 +126,14 @@ impl Publisher {
             if !last && changes.is_empty() {
                 continue;
             }
-            if let Acks::Awaited(acks) = &mut acks {
-                while acks.try_recv().is_ok() {}
+            let mut batches = size::batches(changes).into_iter().peekable();
+            while let Some(batch) = batches.next() {
+                if let Acks::Awaited(acks) = &mut acks {
+                    while acks.try_recv().is_ok() {}
+                }
+                self.send(out, batch, last && batches.peek().is_none()).await?;
+                self.acknowledged(&mut acks, out, dirty, deferred).await?;
             }
-            self.send(out, changes, last).await?;
-            self.acknowledged(&mut acks, out, dirty, deferred).await?;
             if last {
                 return Ok(());
             }
@@ -157,12 +167,7 @@ impl Publisher {
     }
 
     /// Brings what one piece of news is about to the present state.
-    async fn look(
-        &self,
-        item: &Dirty,
-        out: &Outlet,
-        published: &mut Published,
-    ) -> Result<(), StreamEnd> {
+    async fn look(&self, item: &Dirty, out: &Outlet, published: &mut Published) -> Result<(), StreamEnd> {
         match item {
             Dirty::Service { account, service } => self.look_at(account, service, out, published).await,
             Dirty::Target { account, target } => self.look_at_target(account, target, out, published).await,
@@ -179,7 +184,9 @@ impl Publisher {
         let scope = Scope::authenticated(account.clone());
         let mut after: Option<ServiceId> = None;
         loop {
-            let ids = self.store.services_with_target(&scope, target.as_str(), after.as_ref(), self.settings.batch);
+            let ids =
+                self.store
+                    .services_with_target(&scope, target.as_str(), after.as_ref(), self.settings.batch);
             let ids = ids.await.map_err(failed)?;
             for id in &ids {
                 self.look_at(account, id, out, published).await?;
@@ -207,7 +214,9 @@ impl Publisher {
 
     async fn desired(&self, account: &AccountId, service: &ServiceId) -> Result<Option<Mapping>, StoreError> {
         let scope = Scope::authenticated(account.clone());
-        let Some(record) = self.store.service(&scope, service).await? else { return Ok(None) };
+        let Some(record) = self.store.service(&scope, service).await? else {
+            return Ok(None);
+        };
         let records = [record];
         let hosts = self.hosts(&records).await?;
         let [record] = &records;
@@ -216,7 +225,9 @@ impl Publisher {
 
     async fn page(&self, after: Option<&ServiceId>) -> Result<Vec<ServiceRecord>, StoreError> {
         let ProxyView { cluster, account, .. } = &self.view;
-        self.store.cluster_services_anywhere(cluster, account.as_ref(), after, self.settings.batch).await
+        self.store
+            .cluster_services_anywhere(cluster, account.as_ref(), after, self.settings.batch)
+            .await
     }
 
     /// Overlay addresses of the peers that these services lead to.
@@ -245,12 +256,18 @@ impl Publisher {
         for change in &mut changes {
             self.give_token(change);
         }
-        let batch = MappingBatch { changes, broken: Vec::new(), initial_sync_complete };
+        let batch = MappingBatch {
+            changes,
+            broken: Vec::new(),
+            initial_sync_complete,
+        };
         out.send(Ok(batch)).await.map_err(|_| StreamEnd::Closed)
     }
 
     fn give_token(&self, change: &mut MappingChange) {
-        let (MappingChange::Created(mapping) | MappingChange::Modified(mapping)) = change else { return };
+        let (MappingChange::Created(mapping) | MappingChange::Modified(mapping)) = change else {
+            return;
+        };
         let grant = Grant {
             service: mapping.id.clone(),
             account: mapping.account_id.clone(),
@@ -261,7 +278,11 @@ impl Publisher {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn failed(error: StoreError) -> StreamEnd {
-    tracing::error!(error = &error as &dyn std::error::Error, "Could not read services for a proxy");
+    tracing::error!(
+        error = &error as &dyn std::error::Error,
+        "Could not read services for a proxy"
+    );
     StreamEnd::Internal
 }
