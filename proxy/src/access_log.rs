@@ -23,16 +23,28 @@ pub(crate) struct AccessLogSink {
     dropped: Arc<AtomicU64>,
 }
 
+/// The end of the queue from which lines are sent.
+#[derive(Debug)]
+pub(crate) struct Lines(mpsc::Receiver<AccessLog>);
+
+#[cfg(test)]
+impl Lines {
+    /// The next line.
+    pub(crate) async fn recv(&mut self) -> Option<AccessLog> {
+        self.0.recv().await
+    }
+}
+
 impl AccessLogSink {
     /// A sink, and the end from which senders take lines.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<AccessLog>) {
+    pub(crate) fn new() -> (Self, Lines) {
         let (queue, lines) = mpsc::channel(QUEUE);
         (
             Self {
                 queue,
                 dropped: Arc::default(),
             },
-            lines,
+            Lines(lines),
         )
     }
 
@@ -53,18 +65,18 @@ impl AccessLogSink {
 ///
 /// A line that management does not take is dropped: sending it again would hold up the ones behind it.
 pub(crate) fn send(
-    lines: mpsc::Receiver<AccessLog>,
+    lines: Lines,
     client: &ManagementClient,
-    dropped: &AccessLogSink,
+    sink: &AccessLogSink,
     tasks: &TaskTracker,
     stops: &Stops,
 ) {
-    let lines = Arc::new(Mutex::new(lines));
+    let lines = Arc::new(Mutex::new(lines.0));
     for _ in 0..SENDERS {
         let sender = Sender {
             lines: Arc::clone(&lines),
             client: client.clone(),
-            dropped: Arc::clone(&dropped.dropped),
+            dropped: Arc::clone(&sink.dropped),
             stop: stops.soft.clone(),
         };
         let hard = stops.hard.clone();

@@ -53,6 +53,8 @@ pub struct Config {
     pub max_dial_timeout: Option<Duration>,
     /// The cluster's own name carries no service.
     pub require_subdomain: bool,
+    /// Clients that are served at a time; more wait until one goes.
+    pub max_connections: usize,
 }
 
 /// Where certificates come from.

@@ -14,6 +14,6 @@ mod sync;
 pub(crate) mod tests;
 
 pub(crate) use apply::Applier;
-pub(crate) use client::{CallError, ClientError, ManagementClient};
+pub(crate) use client::{CallError, ClientError, ClientSettings, ManagementClient};
 pub(crate) use report::{Reporter, StatusBoard};
 pub(crate) use supervise::{Control, FirstContact};

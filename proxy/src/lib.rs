@@ -2,6 +2,7 @@
 
 mod access;
 mod access_log;
+mod app;
 mod config;
 mod control;
 mod edge;
@@ -14,6 +15,7 @@ mod routing;
 mod tunnels;
 mod upstream;
 
+pub use app::{Drained, Proxy, Running, StartError};
 pub use config::{
     CertificateSource, Config, ConfigError, ForwardedProto, InsecureManagement, ListenAddress, SETTINGS,
     Setting,

@@ -12,10 +12,11 @@ mod page;
 mod return_path;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -125,6 +126,7 @@ pub(crate) struct Login {
     sessions: Sessions,
     attempts: Attempts,
     clock: Arc<dyn Clock>,
+    requests: AtomicU64,
 }
 
 impl std::fmt::Debug for Login {
@@ -147,11 +149,18 @@ impl Login {
             sessions: Sessions::new(),
             attempts: Attempts::new(),
             clock,
+            requests: AtomicU64::new(0),
         }
+    }
+
+    /// How many requests were decided or answered so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Decides on a request to a service: it may go on, or the edge answers.
     pub(crate) async fn authorize(&self, route: &Route, request: &LoginRequest<'_>) -> Verdict {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if let RouteState::Unavailable(_) = route.state {
             return Verdict::Answer(answer(ErrorKind::ServiceUnavailable, request));
         }
@@ -190,6 +199,7 @@ impl Login {
         request: &LoginRequest<'_>,
         body: &mut dyn BodySource,
     ) -> Answer {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if let RouteState::Unavailable(_) = route.state {
             return answer(ErrorKind::ServiceUnavailable, request);
         }

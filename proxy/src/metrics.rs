@@ -2,31 +2,20 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
 use crate::access_log::AccessLogSink;
+use crate::login::Login;
 use crate::routing::Snapshot;
 use crate::tunnels::TunnelSummary;
 
-/// Counters that requests move.
+/// What counters are read from.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    requests: AtomicU64,
-    active: AtomicI64,
     snapshot: Arc<ArcSwap<Snapshot>>,
     access_log: AccessLogSink,
-}
-
-/// Counts a request as active until it is dropped.
-#[derive(Debug)]
-pub(crate) struct ActiveRequest(Arc<Metrics>);
-
-impl Drop for ActiveRequest {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
+    login: Arc<Login>,
 }
 
 /// What is looked up at the moment of a scrape.
@@ -34,26 +23,24 @@ impl Drop for ActiveRequest {
 pub(crate) struct Scrape<'a> {
     /// The mapping stream is open.
     pub(crate) connected: bool,
+    /// Connections of clients that are open.
+    pub(crate) connections: usize,
     /// All tunnels.
     pub(crate) tunnels: &'a [TunnelSummary],
 }
 
 impl Metrics {
-    /// Counters at zero.
-    pub(crate) fn new(snapshot: Arc<ArcSwap<Snapshot>>, access_log: AccessLogSink) -> Self {
+    /// Reads from these.
+    pub(crate) fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        access_log: AccessLogSink,
+        login: Arc<Login>,
+    ) -> Self {
         Self {
-            requests: AtomicU64::new(0),
-            active: AtomicI64::new(0),
             snapshot,
             access_log,
+            login,
         }
-    }
-
-    /// Counts a request.
-    pub(crate) fn begin(self: &Arc<Self>) -> ActiveRequest {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.active.fetch_add(1, Ordering::Relaxed);
-        ActiveRequest(Arc::clone(self))
     }
 
     /// The text format of Prometheus.
@@ -64,19 +51,15 @@ impl Metrics {
         text.family(
             "proxy_http_request_counter_total",
             "counter",
-            "Requests that arrived.",
+            "Requests to known services.",
         );
-        text.value(
-            "proxy_http_request_counter_total",
-            "",
-            self.requests.load(Ordering::Relaxed),
+        text.value("proxy_http_request_counter_total", "", self.login.requests());
+        text.family(
+            "proxy_client_connections",
+            "gauge",
+            "Connections of clients that are open.",
         );
-        text.family("proxy_http_active_requests", "gauge", "Requests under way.");
-        text.value(
-            "proxy_http_active_requests",
-            "",
-            self.active.load(Ordering::Relaxed),
-        );
+        text.value("proxy_client_connections", "", scrape.connections);
         text.family("proxy_domains_count", "gauge", "Hosts that are served.");
         text.value("proxy_domains_count", "", snapshot.routes().count());
         text.family("proxy_paths_count", "gauge", "Targets that are served.");
@@ -151,15 +134,17 @@ fn escaped(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use meshgate_proto::AccountId;
+    use meshgate_proto::{AccountId, SystemClock};
 
     use super::*;
+    use crate::login::tests::Nobody;
     use crate::tunnels::TunnelState;
 
     #[test]
-    fn counts_requests_and_names_tunnels() {
+    fn names_what_it_counts() {
         let (sink, _lines) = AccessLogSink::new();
-        let metrics = Arc::new(Metrics::new(Arc::default(), sink));
+        let login = Login::new(Arc::new(Nobody), Arc::new(SystemClock));
+        let metrics = Metrics::new(Arc::default(), sink, Arc::new(login));
         let tunnel = TunnelSummary {
             account: AccountId::new("a\"1"),
             state: TunnelState::Ready,
@@ -167,15 +152,14 @@ mod tests {
             peers: Vec::new(),
         };
 
-        let _active = metrics.begin();
-        drop(metrics.begin());
         let text = metrics.render(&Scrape {
             connected: true,
+            connections: 3,
             tunnels: &[tunnel],
         });
 
-        assert!(text.contains("\nproxy_http_request_counter_total 2\n"));
-        assert!(text.contains("\nproxy_http_active_requests 1\n"));
+        assert!(text.contains("\nproxy_http_request_counter_total 0\n"));
+        assert!(text.contains("\nproxy_client_connections 3\n"));
         assert!(text.contains("\nproxy_management_connected 1\n"));
         assert!(text.contains("proxy_tunnel_receive_bytes_total{account_id=\"a\\\"1\"} 0\n"));
     }

@@ -9,7 +9,7 @@ mod dial;
 mod key;
 mod mesh;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;

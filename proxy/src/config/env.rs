@@ -73,6 +73,8 @@ settings! {
         "Longest wait for a connection to a target; 0 sets no limit";
     REQUIRE_SUBDOMAIN: "require-subdomain", "false", "true or false",
         "The cluster's own name carries no service";
+    MAX_CONNECTIONS: "max-connections", "16384", "a number above 0",
+        "Clients that are served at a time";
 }
 
 /// Why settings do not make a proxy.
@@ -119,6 +121,9 @@ impl Config {
             preshared_key: read.secret(PRESHARED_KEY, |text| text.parse().ok())?,
             max_dial_timeout: Some(read.value(MAX_DIAL_TIMEOUT, value::duration)?).filter(|d| !d.is_zero()),
             require_subdomain: read.value(REQUIRE_SUBDOMAIN, value::switch)?,
+            max_connections: read.value(MAX_CONNECTIONS, |text| {
+                text.parse().ok().filter(|count| *count > 0)
+            })?,
         })
     }
 }

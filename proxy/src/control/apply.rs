@@ -52,6 +52,13 @@ impl Applier {
         }
     }
 
+    /// The snapshot is whole: from now on an unknown host is known to be unknown.
+    pub(crate) fn snapshot_complete(&mut self) {
+        if self.table.next_revision() == 1 {
+            self.table.publish();
+        }
+    }
+
     fn serve(&mut self, mapping: &Arc<Mapping>, live: LiveConnections) {
         self.shadowed.remove(&mapping.id);
         let route = match compile(mapping, self.table.next_revision(), &self.tunnels) {

@@ -64,6 +64,7 @@ pub(super) async fn step(
     let batch = batch.map_err(Ended::Failed)?.ok_or(Ended::Closed)?;
     applier.apply(state.handle_batch(batch));
     if !synced && !state.is_in_snapshot() {
+        applier.snapshot_complete();
         health.set_synced();
         tracing::info!(services = state.len(), "Snapshot is applied");
     }

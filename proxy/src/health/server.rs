@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Health;
 use super::shape::Answer;
+use crate::edge::Edge;
 use crate::metrics::{Metrics, Scrape};
 use crate::tunnels::Tunnels;
 
@@ -23,6 +24,8 @@ pub(crate) struct HealthParts {
     pub(crate) health: Arc<Health>,
     /// The tunnels.
     pub(crate) tunnels: Tunnels,
+    /// The public side.
+    pub(crate) edge: Arc<Edge>,
     /// The counters.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -67,6 +70,7 @@ async fn metrics(State(parts): State<HealthParts>) -> Response {
     let tunnels = parts.tunnels.summaries();
     let text = parts.metrics.render(&Scrape {
         connected: parts.health.is_connected(),
+        connections: parts.edge.open_connections(),
         tunnels: &tunnels,
     });
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
