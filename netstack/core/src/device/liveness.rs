@@ -2,18 +2,19 @@
 //!
 //! WireGuard itself notices a vanished peer after 15 s at best. Here a packet that demands an answer (TCP SYN, FIN or
 //! data, a keepalive probe included) starts a clock which any authenticated packet stops: after [`INITIATE_AFTER`] a
-//! handshake is forced, which a restarted peer answers, and after [`SILENT_AFTER`] the peer is declared silent.
+//! handshake is forced, which a restarted peer answers, and after [`SILENT_AFTER`] the peer is declared silent. A peer
+//! that dies while nothing is under way is found by a probe after [`PROBE_AFTER`], so that 5 s pass at the most.
 
 use std::time::{Duration, Instant};
 
 /// Quiet time after which an open connection is probed.
-pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(1500);
+pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(1250);
 /// Unanswered time after which a handshake is forced.
-const INITIATE_AFTER: Duration = Duration::from_millis(1500);
+const INITIATE_AFTER: Duration = Duration::from_millis(1250);
 /// Pause between two forced handshakes.
-const INITIATE_AGAIN: Duration = Duration::from_millis(1250);
+const INITIATE_AGAIN: Duration = Duration::from_secs(1);
 /// Unanswered time after which the peer counts as silent.
-const SILENT_AFTER: Duration = Duration::from_millis(3750);
+const SILENT_AFTER: Duration = Duration::from_millis(3250);
 /// A forced handshake gets at least this long.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(750);
 
