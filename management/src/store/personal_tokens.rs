@@ -133,4 +133,13 @@ impl Tx {
         .await?;
         Ok(done.rows_affected() > 0)
     }
+
+    /// Removes any token; tells whether it was there. For the command line.
+    pub async fn delete_personal_token_anywhere(&mut self, id: &TokenId) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM personal_access_tokens WHERE id = $1")
+            .bind(id.as_str())
+            .execute(self.conn())
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
 }
