@@ -90,3 +90,42 @@ async fn is_target(store: &Store, scope: &Scope, peer: &PeerId) -> Result<bool, 
         .await?
         .is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use meshgate_proto::{AccountId, ProxyCapabilities, ProxyId, TokenId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::changes::Changes;
+    use crate::test_support::World;
+
+    #[tokio::test]
+    async fn lost_news_make_every_proxy_start_over() {
+        let world = World::new().await;
+        let (hub, changes) = (MappingHub::default(), Changes::new());
+        let view = ProxyView {
+            account: None,
+            cluster: "proxy.test".to_owned(),
+            capabilities: ProxyCapabilities::default(),
+        };
+        let mut connection = hub.connect(ProxyId::new("p"), Uuid::new_v4(), &view, TokenId::new("t"));
+        let receiver = changes.subscribe();
+        for _ in 0..10_000 {
+            changes.publish(Change::Account {
+                account: AccountId::new("a"),
+            });
+        }
+        drop(changes);
+
+        run(
+            world.state.store.clone(),
+            receiver,
+            &hub,
+            CancellationToken::new(),
+        )
+        .await;
+
+        assert_eq!(connection.end.wait().await, StreamEnd::Overflow);
+    }
+}

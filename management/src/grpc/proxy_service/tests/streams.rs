@@ -195,6 +195,49 @@ async fn what_changes_during_the_snapshot_comes_after_it() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_does_not_acknowledge_has_to_start_over() {
+    let publisher = PublisherSettings {
+        deferred: 3,
+        ..PublisherSettings::default()
+    };
+    let plane = Plane::start(ProxySettings {
+        publisher,
+        ..ProxySettings::default()
+    })
+    .await;
+    let account = plane.world.account().await;
+    let peer = plane.world.peer(&account, "agent", 9).await;
+    let token = plane.token(None).await;
+    let mut proxy = plane.sync(&token, init("p", "proxy.test")).await;
+    proxy.receive().await;
+
+    for n in 0..4 {
+        let record = plane.service(&account, &format!("s{n}.proxy.test"), &peer);
+        plane.store(&record).await;
+    }
+
+    assert_eq!(proxy.end().await.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_not_awaited_for_ever() {
+    let publisher = PublisherSettings {
+        ack_timeout: Duration::from_millis(30),
+        ..PublisherSettings::default()
+    };
+    let plane = Plane::start(ProxySettings {
+        publisher,
+        ..ProxySettings::default()
+    })
+    .await;
+    let token = plane.token(None).await;
+
+    let mut proxy = plane.sync(&token, init("p", "proxy.test")).await;
+
+    assert_eq!(proxy.end().await.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
 async fn a_peer_that_leaves_takes_its_paths_along() {
     let plane = Plane::start(ProxySettings::default()).await;
     let account = plane.world.account().await;
