@@ -1,5 +1,5 @@
 //! Access logs: what proxies report and what operators ask.
 
-pub mod retention;
 pub mod query;
+pub mod retention;
 pub mod writer;
