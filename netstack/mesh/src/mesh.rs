@@ -65,7 +65,7 @@ impl Mesh {
             source,
         })?;
         let netstack = Netstack::start(net_config(&config)).map_err(StartError::Netstack)?;
-        let inner = spawn(&config, setup_key, Arc::new(trust), netstack);
+        let inner = spawn(config, setup_key, Arc::new(trust), netstack);
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -231,7 +231,7 @@ fn net_config(config: &MeshConfig) -> Config {
 }
 
 fn spawn(
-    config: &MeshConfig,
+    config: MeshConfig,
     setup_key: Option<Secret<String>>,
     trust: Arc<Trust>,
     netstack: Netstack,
@@ -240,6 +240,7 @@ fn spawn(
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let key = config.private_key.public();
+    let client_routes = client_routes(&config);
     let directory = Arc::new(Directory::default());
     let outgoing = Arc::new(Outgoing::default());
     let (sync_events, sync) = mpsc::channel(QUEUE);
@@ -251,12 +252,12 @@ fn spawn(
     let (relay_servers, relay_servers_seen) = watch::channel(None);
 
     let sync_task = SyncTask {
-        url: config.management.clone(),
+        url: config.management,
         trust: Arc::clone(&trust),
         key: config.private_key.clone(),
         setup_key,
         meta: system_meta::collect(&config.hostname, &config.version, config.flags),
-        dns_labels: config.dns_labels.clone(),
+        dns_labels: config.dns_labels,
         board: board.clone(),
         events: sync_events,
     };
@@ -290,11 +291,11 @@ fn spawn(
     };
     let engine = Engine::new(
         Identity {
-            key: config.private_key.clone(),
-            version: config.version.clone(),
-            preshared_key: config.preshared_key.clone(),
+            key: config.private_key,
+            version: config.version,
+            preshared_key: config.preshared_key,
         },
-        MapState::new(key, client_routes(config)),
+        MapState::new(key, client_routes),
         Outputs {
             netstack: netstack.clone(),
             directory: Arc::clone(&directory),

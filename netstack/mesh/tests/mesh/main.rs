@@ -1,5 +1,7 @@
 //! Mesh clients against small servers that speak the real protocol over real sockets.
 
+#![expect(clippy::unwrap_used, reason = "tests may unwrap")]
+
 mod direct;
 mod failures;
 mod joining;

@@ -97,7 +97,7 @@ impl Office {
         self.state.lock().syncs
     }
 
-    /// What SyncMeta told so far.
+    /// What `SyncMeta` told so far.
     pub(crate) fn metas(&self) -> Vec<SystemMeta> {
         self.state.lock().metas.clone()
     }
