@@ -6,6 +6,8 @@ mod engine;
 mod http;
 mod listener;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub(crate) use listener::Edge;

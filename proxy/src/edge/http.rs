@@ -21,8 +21,10 @@ use crate::handler::{Arrived, Forward, Handler, Outcome, Record, refuse};
 use crate::login::{BodyError, BodySource};
 use crate::upstream::{ConnectError, ConnectionId, HeaderEdits};
 
-/// Longest time for the rest of a body that nobody wants, on a connection that is to be used again.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long and how far the rest of a body is read that nobody wants. Closing a socket on unread bytes
+/// would reset it, and the reset may overtake the answer.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Pause after which a form that we read ourselves counts as given up.
 const FORM_TIMEOUT: Duration = Duration::from_secs(15);
@@ -369,7 +371,7 @@ fn connection(session: &Session) -> Result<Arc<EdgeConnection>> {
 fn prepare(session: &mut Session) {
     session.set_read_timeout(None);
     session.set_write_timeout(None);
-    session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+    session.set_total_drain_timeout(Some(LINGER_TIME));
 }
 
 fn expects_body(session: &mut Session) -> bool {
@@ -396,7 +398,21 @@ async fn respond(
     } else {
         session.write_response_body(Some(body), true).await?;
     }
+    if !session.is_http2() && !session.as_mut().is_body_done() {
+        // The answer is out; whatever comes of the rest changes nothing.
+        let _ = tokio::time::timeout(LINGER_TIME, linger(session)).await;
+    }
     Ok(true)
+}
+
+async fn linger(session: &mut Session) {
+    let mut read = 0;
+    while let Ok(Some(piece)) = session.read_request_body().await {
+        read += piece.len();
+        if read > LINGER_BYTES {
+            return;
+        }
+    }
 }
 
 fn edit_request(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
