@@ -138,13 +138,13 @@ fn local_user_id(uuid: Uuid) -> UserId {
     UserId::new(STANDARD_NO_PAD.encode(bytes))
 }
 
-/// A /16 inside 100.64.0.0/10, the range for addresses between providers and customers (RFC 6598).
+/// A /16 inside `100.64.0.0/10`, the range for addresses between providers and customers (RFC 6598).
 pub(crate) fn random_v4_range(rng: &mut impl Rng) -> Cidr {
     let second = rng.random_range(64..128);
     Cidr::new(Ipv4Addr::new(100, second, 0, 0).into(), 16).expect("no bits behind the prefix")
 }
 
-/// A /64 inside fd00::/8, the range for addresses of one's own choice (RFC 4193).
+/// A /64 inside `fd00::/8`, the range for addresses of one's own choice (RFC 4193).
 pub(crate) fn random_v6_range(rng: &mut impl Rng) -> Cidr {
     let mut bytes = [0; 16];
     rng.fill(&mut bytes[1..8]);

@@ -18,7 +18,7 @@ pub const NO_AUTHENTICATION: &str = "no valid authentication provided";
 pub const TOKEN_INVALID: &str = "token invalid";
 
 /// A token's last use is written down at most this often.
-const TOUCH_INTERVAL: Duration = Duration::from_secs(60);
+const TOUCH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Finds out who calls with this `Authorization` header: `Token nbp_…` or `Bearer nbp_…`.
 ///
@@ -131,7 +131,7 @@ mod tests {
     async fn an_expired_token_is_as_good_as_unknown() {
         let world = World::new().await;
         let account = world.account().await;
-        world.clock.advance(Duration::from_secs(86_400));
+        world.clock.advance(Duration::from_hours(24));
 
         let header = format!("Token {}", account.token);
         let error = authenticate(&world.state.store, Some(&header), world.now())

@@ -61,7 +61,7 @@ impl Config {
             proxy_ports: DEFAULT_PROXY_PORTS,
             dns_domain: DEFAULT_DNS_DOMAIN.to_owned(),
             stuns: Vec::new(),
-            access_log_retention: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+            access_log_retention: Some(Duration::from_hours(7 * 24)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The data directory: database and encryption key, opened together and checked against each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::secrets::{AtRest, SecretsError};
@@ -33,32 +33,42 @@ pub enum OpenError {
 ///
 /// The first one to open a data directory makes both. Several processes may have it open.
 pub async fn open(config: &Config) -> Result<(Store, AtRest), OpenError> {
-    std::fs::create_dir_all(&config.data_dir).map_err(|source| OpenError::Directory {
+    make_private_dir(&config.data_dir).map_err(|source| OpenError::Directory {
         path: config.data_dir.clone(),
         source,
     })?;
     let at_rest = AtRest::open(&config.encryption_key_path())?;
     let store = Store::open(&config.store_path()).await?;
-    let kept = match store.installation_value(KEY_CHECK).await? {
-        Some(kept) => kept,
-        None => {
-            let mut tx = store.begin().await?;
-            let kept = tx
-                .keep_installation_value(KEY_CHECK, &at_rest.check_value())
-                .await?;
-            tx.commit().await?;
-            kept
-        }
+    let kept = if let Some(kept) = store.installation_value(KEY_CHECK).await? {
+        kept
+    } else {
+        let mut tx = store.begin().await?;
+        let check = at_rest.check_value();
+        let kept = tx.keep_installation_value(KEY_CHECK, &check).await?;
+        tx.commit().await?;
+        kept
     };
     at_rest.check(&kept)?;
     Ok((store, at_rest))
+}
+
+/// Makes a directory that only its owner can look into; one that is there stays as it is.
+fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(dir: &std::path::Path) -> Config {
+    fn config(dir: &Path) -> Config {
         Config::new(dir, "http://127.0.0.1:1".parse().unwrap())
     }
 

@@ -6,9 +6,11 @@
 pub mod check;
 pub(crate) mod go_duration;
 pub mod input;
+mod placement;
 mod ports;
 mod protect;
 mod publish;
+mod record;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

@@ -19,6 +19,7 @@ pub mod personal_tokens;
 pub mod policies;
 pub mod proxies;
 pub mod proxy_tokens;
+pub mod service_changes;
 pub mod service_records;
 pub mod services;
 pub mod setup_keys;
@@ -164,3 +165,6 @@ impl Tx {
         &mut self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ impl World {
         let limits = PoolLimits::default();
         let state = State {
             store,
-            clock: clock.clone() as Arc<dyn meshgate_proto::Clock>,
+            clock: Arc::<ManualClock>::clone(&clock),
             changes: Changes::new(),
             config: Arc::new(config),
             at_rest,
@@ -88,7 +88,7 @@ impl World {
             user_id: account.owner.clone(),
             name: "test".to_owned(),
             hashed_token: token.hash(),
-            expires_at: self.now().saturating_add(Duration::from_secs(86_400)),
+            expires_at: self.now().saturating_add(Duration::from_hours(24)),
             created_by: account.owner.clone(),
             created_at: self.now(),
             last_used: None,

@@ -18,7 +18,7 @@ use crate::store::proxy_tokens::ProxyTokenRow;
 /// Longest name of a token.
 const MAX_NAME: usize = 255;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 /// A proxy token to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

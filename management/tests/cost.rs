@@ -1,5 +1,7 @@
 //! Creating a service costs the same, however many there are: the same statements, and none that walks a table.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may fail it")]
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -28,7 +30,9 @@ async fn creating_a_service_costs_the_same_with_ten_and_with_ten_thousand() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::new(dir.path(), "http://127.0.0.1:0".parse().unwrap());
     let clock = Arc::new(SystemClock);
-    let admin = Admin::open(&config, clock.clone()).await.unwrap();
+    let admin = Admin::open(&config, Arc::<SystemClock>::clone(&clock))
+        .await
+        .unwrap();
     let owner = NewOwner {
         name: "A".to_owned(),
         email: "a@example.test".to_owned(),
@@ -197,7 +201,7 @@ async fn add_proxy(database: &SqlitePool) {
     .bind(
         SystemClock
             .now()
-            .saturating_add(std::time::Duration::from_secs(3600))
+            .saturating_add(std::time::Duration::from_hours(1))
             .as_nanos(),
     )
     .execute(database)

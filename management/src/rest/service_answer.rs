@@ -218,7 +218,10 @@ impl From<ServiceAuth> for AuthAnswer {
 }
 
 fn restrictions(stored: StoredRestrictions) -> Option<RestrictionsAnswer> {
-    (stored != StoredRestrictions::default()).then(|| RestrictionsAnswer {
+    if stored == StoredRestrictions::default() {
+        return None;
+    }
+    Some(RestrictionsAnswer {
         allowed_cidrs: stored.allowed_cidrs,
         blocked_cidrs: stored.blocked_cidrs,
         allowed_countries: stored.allowed_countries,

@@ -1,5 +1,7 @@
 mod replay;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -32,7 +34,7 @@ impl Reply {
 }
 
 async fn send(world: &World, request: Request<Body>) -> Reply {
-    let response = router(world.state.clone()).oneshot(request).await.unwrap();
+    let response = router(Arc::clone(&world.state)).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     Reply {

@@ -62,7 +62,7 @@ async fn a_domain_is_taken_for_every_account_and_every_mode() {
     create(&world.state, &account.actor(), http("web", &peer))
         .await
         .unwrap();
-    let mut upper = http("web", &others_peer);
+    let mut upper = http("web", others_peer.as_str());
     upper.domain = "WEB.proxy.test".to_owned();
     let mut tcp = tcp("web", &peer, 15_000);
     tcp.domain = "web.proxy.test".to_owned();
@@ -79,7 +79,7 @@ async fn only_peers_of_the_account_can_be_targets() {
     let other = world.account().await;
     let foreign = world.peer(&other, "theirs", 9).await;
 
-    let error = create(&world.state, &account.actor(), http("web", &foreign))
+    let error = create(&world.state, &account.actor(), http("web", foreign.as_str()))
         .await
         .unwrap_err();
 
@@ -127,7 +127,7 @@ async fn a_service_survives_an_update_while_its_cluster_is_away() {
         .await
         .unwrap();
     let id = &made.record.service.id;
-    world.clock.advance(std::time::Duration::from_secs(3600));
+    world.clock.advance(std::time::Duration::from_hours(1));
 
     let mut renamed = http("web", &peer);
     renamed.name = "other".to_owned();
@@ -393,13 +393,13 @@ async fn world() -> (World, TestAccount, String) {
     (world, account, peer.into_string())
 }
 
-fn http(name: &str, peer: impl ToString) -> ServiceInput {
+fn http(name: &str, peer: &str) -> ServiceInput {
     ServiceInput {
         name: name.to_owned(),
         domain: format!("{name}.{CLUSTER}"),
         enabled: true,
         targets: vec![TargetInput {
-            target_id: peer.to_string(),
+            target_id: peer.to_owned(),
             target_type: "peer".to_owned(),
             port: 8000,
             enabled: true,
@@ -410,7 +410,7 @@ fn http(name: &str, peer: impl ToString) -> ServiceInput {
     }
 }
 
-fn tcp(name: &str, peer: impl ToString, port: i64) -> ServiceInput {
+fn tcp(name: &str, peer: &str, port: i64) -> ServiceInput {
     ServiceInput {
         mode: "tcp".to_owned(),
         listen_port: port,

@@ -66,10 +66,6 @@ impl Columns<'_> {
         Ok(self.0.try_get(column)?)
     }
 
-    pub(crate) fn opt_flag(self, column: &'static str) -> Result<Option<bool>, StoreError> {
-        Ok(self.0.try_get(column)?)
-    }
-
     /// A number of the wanted width; one that does not fit is corrupt.
     pub(crate) fn number<T: TryFrom<i64>>(self, column: &'static str) -> Result<T, StoreError> {
         let value: i64 = self.0.try_get(column)?;

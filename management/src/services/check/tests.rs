@@ -5,6 +5,9 @@ use crate::services::input::{
     BearerInput, HeaderInput, OptionsInput, PasswordInput, RestrictionsInput, TargetInput,
 };
 
+/// A name and what is done wrong.
+type Case<T> = (&'static str, fn(&mut T));
+
 #[test]
 fn the_least_that_is_needed_is_enough() {
     let checked = check(http()).unwrap();
@@ -29,7 +32,7 @@ fn domains_are_folded_and_checked() {
 
 #[test]
 fn each_wrong_field_of_a_service_is_refused() {
-    let cases: Vec<(&str, fn(&mut ServiceInput))> = vec![
+    let cases: &[Case<ServiceInput>] = &[
         ("no name", |s| s.name.clear()),
         ("long name", |s| s.name = "x".repeat(256)),
         ("mode", |s| s.mode = "ftp".to_owned()),
@@ -62,7 +65,7 @@ fn each_wrong_field_of_a_service_is_refused() {
 
 #[test]
 fn each_wrong_field_of_a_target_is_refused() {
-    let cases: Vec<(&str, fn(&mut TargetInput))> = vec![
+    let cases: &[Case<TargetInput>] = &[
         ("no id", |t| t.target_id.clear()),
         ("type", |t| t.target_type = "cloud".to_owned()),
         ("port 0", |t| t.port = 0),
@@ -89,7 +92,7 @@ fn each_wrong_field_of_a_target_is_refused() {
         ("path rewrite", |t| options(t).path_rewrite = "drop".to_owned()),
         ("timeout", |t| options(t).request_timeout = "soon".to_owned()),
         ("negative timeout", |t| {
-            options(t).session_idle_timeout = "-1s".to_owned()
+            options(t).session_idle_timeout = "-1s".to_owned();
         }),
         ("host header", |t| set_header(t, "Host", "x")),
         ("hop header", |t| set_header(t, "Proxy-Authorization", "x")),
@@ -114,7 +117,7 @@ fn each_wrong_field_of_a_target_is_refused() {
 
 #[test]
 fn services_below_http_have_rules_of_their_own() {
-    let cases: Vec<(&str, fn(&mut ServiceInput))> = vec![
+    let cases: &[Case<ServiceInput>] = &[
         ("two targets", |s| s.targets.push(peer())),
         ("path", |s| s.targets[0].path = "/x".to_owned()),
         ("headers", |s| set_header(&mut s.targets[0], "X-A", "1")),
@@ -169,16 +172,16 @@ fn restrictions_are_checked_and_countries_are_capitals() {
     assert_eq!(checked.restrictions.allowed_countries, ["DE"]);
     assert!(checked.restrictions.to_rules().is_some());
 
-    let cases: Vec<(&str, fn(&mut RestrictionsInput))> = vec![
+    let cases: &[Case<RestrictionsInput>] = &[
         ("host bits", |r| r.blocked_cidrs = vec!["10.0.0.1/8".to_owned()]),
         ("no prefix", |r| r.blocked_cidrs = vec!["10.0.0.1".to_owned()]),
         ("no range", |r| r.allowed_cidrs = vec!["nonsense/8".to_owned()]),
         ("many ranges", |r| {
-            r.allowed_cidrs = vec!["10.0.0.0/8".to_owned(); 201]
+            r.allowed_cidrs = vec!["10.0.0.0/8".to_owned(); 201];
         }),
         ("country", |r| r.blocked_countries = vec!["DEU".to_owned()]),
         ("many countries", |r| {
-            r.blocked_countries = vec!["DE".to_owned(); 51]
+            r.blocked_countries = vec!["DE".to_owned(); 51];
         }),
         ("crowdsec", |r| r.crowdsec_mode = "maybe".to_owned()),
     ];
