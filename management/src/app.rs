@@ -40,7 +40,7 @@ pub const GRACE: Duration = Duration::from_secs(4);
 #[derive(Clone, Copy, Debug)]
 pub struct Management;
 
-/// A control plane that runs until it is shut down.
+/// A control plane that runs until it is shut down. Dropped, it is cut off without goodbye.
 #[derive(Debug)]
 pub struct Running {
     local_addr: SocketAddr,
@@ -179,6 +179,13 @@ impl Running {
         self.stop.hard.cancel();
         self.state.store.close().await;
         info!("Management stopped");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.soft.cancel();
+        self.stop.hard.cancel();
     }
 }
 

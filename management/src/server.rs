@@ -39,8 +39,10 @@ pub use tls::{TlsError, acceptor};
 
 /// Connections at a time; further ones are closed at once.
 const MAX_CONNECTIONS: usize = 20_000;
-/// Time for the TLS handshake, for the first bytes and for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the TLS handshake and for the first bytes.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the head of an HTTP/1 request, the pause between two of them included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which mostly means that there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a quiet HTTP/2 connection is asked whether it lives.
@@ -153,7 +155,7 @@ impl Connection {
         let Some(tls) = tls else {
             return self.serve(stream).await;
         };
-        match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+        match timeout(START_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.serve(stream).await,
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
             Err(_) => debug!("TLS handshake took too long"),
@@ -174,7 +176,7 @@ impl Connection {
             let doors = doors.clone();
             async move { Ok::<_, Infallible>(doors.call(request, address).await) }
         });
-        let stream = TokioIo::new(FirstBytes::new(stream, HEAD_TIMEOUT));
+        let stream = TokioIo::new(FirstBytes::new(stream, START_TIMEOUT));
         let connection = builder.serve_connection_with_upgrades(stream, service);
         tokio::pin!(connection);
         let ended = tokio::select! {

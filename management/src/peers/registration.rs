@@ -9,7 +9,7 @@ mod login;
 mod logout;
 mod proxy;
 
-pub use login::{Login, LoginError, Member, login, update_meta};
+pub use login::{Login, LoginError, Member, login, member, update_meta};
 pub use logout::logout;
 pub use proxy::register_proxy_peer;
 

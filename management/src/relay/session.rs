@@ -17,6 +17,8 @@ use tracing::debug;
 use super::hub::{Connection, Queues, Relay};
 use super::websocket::{self, CLOSE_NORMAL, CLOSE_PROTOCOL, Incoming, Message};
 
+/// Tasks of sessions at a time, two of each; further clients are turned away.
+const MAX_TASKS: usize = 40_000;
 /// Time in which a client has to name itself.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the client is asked whether it lives.
@@ -32,7 +34,8 @@ const READ_BUFFER: usize = 32 * 1024;
 /// Bytes after which no further message joins a write.
 const WRITE_BATCH: usize = 64 * 1024;
 
-/// Answers the request for `/relay`: 101 and a session of its own, or 400.
+/// Answers the request for `/relay`: 101 and a session of its own; 400 for other requests, 503 when there are
+/// too many sessions.
 pub fn upgrade<B>(relay: &Relay, mut request: Request<B>) -> Response<Body> {
     let accepted = websocket::accept(request.headers()).filter(|_| request.method() == http::Method::GET);
     let mut response = Response::new(Body::empty());
@@ -40,6 +43,10 @@ pub fn upgrade<B>(relay: &Relay, mut request: Request<B>) -> Response<Body> {
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return response;
     };
+    if relay.tracker().len() >= MAX_TASKS {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        return response;
+    }
     let upgraded = hyper::upgrade::on(&mut request);
     let relay = relay.clone();
     relay.tracker().clone().spawn(async move {

@@ -193,3 +193,50 @@ impl Tx {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::World;
+
+    #[tokio::test]
+    async fn what_is_inserted_is_read_back_in_its_account_only() {
+        let world = World::new().await;
+        let (ours, theirs) = (world.account().await, world.account().await);
+        let policy = PolicyRow {
+            id: PolicyId::new("p"),
+            account_id: ours.scope.account().clone(),
+            name: "web".to_owned(),
+            description: "d".to_owned(),
+            enabled: true,
+            source_posture_checks: vec!["c".to_owned()],
+            created_at: world.now(),
+            rules: vec![PolicyRuleRow {
+                id: "p".to_owned(),
+                name: "r".to_owned(),
+                description: String::new(),
+                enabled: true,
+                action: "drop".to_owned(),
+                bidirectional: true,
+                protocol: "tcp".to_owned(),
+                sources: vec![ours.all.clone()],
+                destinations: Vec::new(),
+                source_resource: None,
+                destination_resource: Some(ResourceRef {
+                    id: "x".to_owned(),
+                    kind: "peer".to_owned(),
+                }),
+                ports: vec!["80".to_owned()],
+                port_ranges: vec![PortRange { start: 1, end: 2 }],
+                authorized_groups: BTreeMap::new(),
+            }],
+        };
+        let store = &world.state.store;
+        let mut tx = store.begin().await.unwrap();
+        tx.insert_policy(&policy).await.unwrap();
+        tx.commit().await.unwrap();
+
+        assert!(store.policies(&ours.scope).await.unwrap().contains(&policy));
+        assert!(!store.policies(&theirs.scope).await.unwrap().contains(&policy));
+    }
+}

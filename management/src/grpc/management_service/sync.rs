@@ -16,7 +16,7 @@ use super::servers::{MeshServers, RELAY_TOKEN_RENEWAL};
 use super::wire::{servers_only, with_servers};
 use super::{PeerSurface, Sealed, SealedStream};
 use crate::peers::presence::Presence;
-use crate::peers::registration::update_meta;
+use crate::peers::registration::{member, update_meta};
 use crate::reconcile::network_maps::{AttachError, MapStream, PeerUpdate};
 
 /// Opens the stream: first message with servers and map, then maps as they change.
@@ -26,9 +26,11 @@ pub(super) async fn stream(
     address: Option<IpAddr>,
 ) -> Result<SealedStream, Status> {
     let unknown = || Status::permission_denied("peer is not registered");
-    let meta = opened.message.meta.unwrap_or_default().into();
-    let member = update_meta(&surface.state, &opened.key, &meta, None)
-        .await
+    let member = match opened.message.meta {
+        Some(meta) => update_meta(&surface.state, &opened.key, &meta.into(), None).await,
+        None => member(&surface.state, &opened.key).await,
+    };
+    let member = member
         .map_err(|error| login_status(&error))?
         .ok_or_else(unknown)?;
     let maps = surface

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use meshgate_proto::pb::management as pb;
-use meshgate_proto::{PeerId, WgPrivateKey};
+use meshgate_proto::{GroupId, PeerId, WgPrivateKey};
 use tonic::Code;
 
 use crate::changes::Change;
 use crate::grpc::fixtures::{recorded, recorded_sync, sorted};
 use crate::grpc::test_peer::{START, TestPeer, TestServer};
+use crate::store::groups::GroupRow;
 
 #[tokio::test]
 async fn the_first_start_of_a_peer_goes_as_recorded() {
@@ -191,6 +192,43 @@ async fn extra_labels_need_a_key_that_allows_them() {
 }
 
 #[tokio::test]
+async fn a_setup_key_gives_its_groups_and_its_kind() {
+    let server = TestServer::start().await;
+    let state = server.running.state();
+    let group = GroupRow {
+        id: GroupId::new("staff"),
+        account_id: server.scope.account().clone(),
+        name: "staff".to_owned(),
+        issued: "api".to_owned(),
+        resources: Vec::new(),
+        created_at: START,
+    };
+    let mut tx = state.store.begin().await.unwrap();
+    tx.insert_group(&group).await.unwrap();
+    tx.commit().await.unwrap();
+    let key = server
+        .setup_key_with(|key| {
+            key.auto_groups = vec![group.id.clone(), GroupId::new("gone")];
+            key.ephemeral = true;
+        })
+        .await;
+    let mut peer = TestPeer::connect(&server).await;
+
+    peer.login(Some(&key)).await.unwrap();
+
+    let row = state
+        .store
+        .peer_by_key_anywhere(&peer.key())
+        .await
+        .unwrap()
+        .unwrap();
+    let groups = state.store.groups_of_peer(&server.scope, &row.id).await.unwrap();
+    assert!(row.ephemeral);
+    assert_eq!(groups.len(), 2, "All and staff");
+    assert!(groups.contains(&group.id));
+}
+
+#[tokio::test]
 async fn a_name_that_is_taken_gets_the_end_of_the_address() {
     let server = TestServer::start().await;
     server.member("web").await;
@@ -223,6 +261,45 @@ async fn a_peer_without_version_6_gets_none_until_it_asks() {
     assert!(before.address_v6.is_empty());
     assert_eq!(after.address_v6.len(), 17);
     assert_eq!(before.address, after.address);
+}
+
+#[tokio::test]
+async fn a_sync_without_meta_leaves_what_is_known() {
+    let server = TestServer::start().await;
+    let mut peer = server.member("a").await;
+    let meta = || async {
+        let row = server
+            .running
+            .state()
+            .store
+            .peer_by_key_anywhere(&peer.key())
+            .await;
+        row.unwrap().unwrap().meta
+    };
+    let before = meta().await;
+
+    let sealed = peer.seal(&pb::SyncRequest { meta: None });
+    let mut client = peer.client.clone();
+    client.sync(sealed).await.unwrap();
+
+    assert_eq!(meta().await, before);
+    assert_eq!(before.hostname, "a");
+    peer.logout().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_answer_never_ends_a_peer_for_good() {
+    let server = TestServer::start().await;
+    let mut peer = server.member("a").await;
+    server.running.state().store.close().await;
+
+    for refused in [
+        peer.login(None).await.unwrap_err(),
+        peer.sync().await.err().unwrap(),
+        peer.logout().await.unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::Unavailable);
+    }
 }
 
 #[tokio::test]

@@ -106,16 +106,9 @@ pub async fn login(state: &State, login: Login<'_>) -> Result<Member, LoginError
     register(state, &login, &setup_key).await
 }
 
-/// Keeps what a known peer says of itself now; `None` when nobody knows the peer.
-///
-/// `ssh_key` is `None` where the message does not carry one.
-pub async fn update_meta(
-    state: &State,
-    key: &WgPublicKey,
-    meta: &SystemMeta,
-    ssh_key: Option<&str>,
-) -> Result<Option<Member>, LoginError> {
-    let Some(mut peer) = state.store.peer_by_key_anywhere(key).await? else {
+/// A known peer, by the key it has proved; `None` when nobody knows it.
+pub async fn member(state: &State, key: &WgPublicKey) -> Result<Option<Member>, LoginError> {
+    let Some(peer) = state.store.peer_by_key_anywhere(key).await? else {
         return Ok(None);
     };
     let scope = Scope::authenticated(peer.account_id.clone());
@@ -125,13 +118,28 @@ pub async fn update_meta(
     if peer.login_expired {
         return Err(LoginError::Expired);
     }
+    Ok(Some(Member { account, peer }))
+}
+
+/// Keeps what a known peer says of itself now; `None` when nobody knows the peer.
+///
+/// `ssh_key` is `None` where the message does not carry one.
+pub async fn update_meta(
+    state: &State,
+    key: &WgPublicKey,
+    meta: &SystemMeta,
+    ssh_key: Option<&str>,
+) -> Result<Option<Member>, LoginError> {
+    let Some(Member { account, mut peer }) = member(state, key).await? else {
+        return Ok(None);
+    };
     let meta_now = stored_meta(meta);
     let needs_v6 = peer.ipv6.is_none() && meta.wants_ipv6() && account.settings.ipv6_enabled_groups.is_none();
-    let changed = peer.meta != meta_now || ssh_key.is_some_and(|key| key != peer.ssh_key) || needs_v6;
-    let logs_in = ssh_key.is_some();
-    if !changed && !logs_in {
+    let changed = peer.meta != meta_now || needs_v6 || ssh_key.is_some_and(|key| key != peer.ssh_key);
+    if !changed && ssh_key.is_none() {
         return Ok(Some(Member { account, peer }));
     }
+    let scope = Scope::authenticated(peer.account_id.clone());
     let mut tx = state.store.begin().await?;
     peer.meta = meta_now;
     if let Some(ssh_key) = ssh_key {
