@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use meshgate_proto::{CrowdsecMode, Restrictions, ServiceId, UnixTime, UserId};
 use meshgate_web::LoginMethod;
 
-pub(crate) use policy::{AccessPolicy, InvalidPolicy, Schemes};
+pub(crate) use policy::{AccessPolicy, InvalidPolicy};
 
 /// What is known of one request.
 #[derive(Clone, Debug)]

@@ -118,7 +118,7 @@ impl Proxy {
         tasks.spawn(Arc::clone(&parts.reporter).run(client.clone(), serving.child_token()));
         certificates.watch(&tasks, &parts.board, &reload, &serving);
         if let Some(listener) = health_listener {
-            tasks.spawn(health::serve(listener, parts.health_parts, serving.child_token()));
+            tasks.spawn(health::serve(listener, parts.answers, serving.child_token()));
         }
         let (first, contact) = oneshot::channel();
         tasks.spawn(parts.control.run(first, serving.child_token()));
@@ -208,7 +208,7 @@ struct Parts {
     control: Control,
     edge: Arc<Edge>,
     health: Arc<Health>,
-    health_parts: HealthParts,
+    answers: HealthParts,
     tunnels: Tunnels,
     reporter: Arc<Reporter>,
     board: Arc<StatusBoard>,
@@ -269,7 +269,7 @@ impl Parts {
             health: Arc::clone(&health),
             resync,
         };
-        let health_parts = HealthParts {
+        let answers = HealthParts {
             health: Arc::clone(&health),
             tunnels: tunnels.clone(),
             edge: Arc::clone(&edge),
@@ -279,7 +279,7 @@ impl Parts {
             control,
             edge,
             health,
-            health_parts,
+            answers,
             tunnels,
             reporter,
             board,

@@ -18,7 +18,7 @@ use meshgate_mesh::{ManagementUrl, PresharedKey};
 use meshgate_proto::{Cidr, DomainName, Secret};
 
 pub use env::{ConfigError, SETTINGS, Setting};
-pub use listen::ListenAddress;
+pub use listen::{InvalidListenAddress, ListenAddress};
 
 /// The settings of one proxy.
 #[derive(Clone, Debug)]

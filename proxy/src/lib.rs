@@ -17,6 +17,6 @@ mod upstream;
 
 pub use app::{Drained, Proxy, Running, StartError};
 pub use config::{
-    CertificateSource, Config, ConfigError, ForwardedProto, InsecureManagement, ListenAddress, SETTINGS,
-    Setting,
+    CertificateSource, Config, ConfigError, ForwardedProto, InsecureManagement, InvalidListenAddress,
+    ListenAddress, SETTINGS, Setting,
 };

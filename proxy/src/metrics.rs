@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use meshgate_mesh::PeerSummary;
 
 use crate::access_log::AccessLogSink;
 use crate::login::Login;
@@ -95,34 +96,43 @@ impl Text {
     }
 
     fn tunnels(&mut self, tunnels: &[TunnelSummary]) {
-        let families: [(&str, &str, &str, fn(&TunnelSummary) -> u64); 3] = [
-            (
-                "proxy_tunnel_receive_bytes_total",
-                "counter",
-                "Bytes received from peers.",
-                |tunnel| tunnel.peers.iter().map(|peer| peer.rx).sum(),
-            ),
-            (
-                "proxy_tunnel_transmit_bytes_total",
-                "counter",
-                "Bytes sent to peers.",
-                |tunnel| tunnel.peers.iter().map(|peer| peer.tx).sum(),
-            ),
-            (
-                "proxy_tunnel_peers_connected",
-                "gauge",
-                "Peers with a handshake in force.",
-                |tunnel| tunnel.peers.iter().map(|peer| u64::from(peer.connected)).sum(),
-            ),
+        let families = [
+            Family {
+                name: "proxy_tunnel_receive_bytes_total",
+                kind: "counter",
+                help: "Bytes received from peers.",
+                of_peer: |peer| peer.rx,
+            },
+            Family {
+                name: "proxy_tunnel_transmit_bytes_total",
+                kind: "counter",
+                help: "Bytes sent to peers.",
+                of_peer: |peer| peer.tx,
+            },
+            Family {
+                name: "proxy_tunnel_peers_connected",
+                kind: "gauge",
+                help: "Peers with a handshake in force.",
+                of_peer: |peer| u64::from(peer.connected),
+            },
         ];
-        for (name, kind, help, value) in families {
-            self.family(name, kind, help);
+        for family in families {
+            self.family(family.name, family.kind, family.help);
             for tunnel in tunnels {
                 let labels = format!("{{account_id=\"{}\"}}", escaped(tunnel.account.as_str()));
-                self.value(name, &labels, value(tunnel));
+                let sum: u64 = tunnel.peers.iter().map(family.of_peer).sum();
+                self.value(family.name, &labels, sum);
             }
         }
     }
+}
+
+/// A number of each tunnel that adds up over its peers.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    of_peer: fn(&PeerSummary) -> u64,
 }
 
 fn escaped(label: &str) -> String {

@@ -8,6 +8,5 @@ mod table;
 pub(crate) mod tests;
 
 pub(crate) use compile::{DialerSource, Network, Unservable, compile, unavailable};
-pub(crate) use matcher::PathTable;
 pub(crate) use snapshot::{Route, RouteState, Snapshot};
 pub(crate) use table::{LiveConnections, RouteTable};

@@ -8,7 +8,7 @@ use meshgate_proto::{Mapping, Restrictions, ServiceId};
 use meshgate_web::LoginMethod;
 
 /// How long a session cookie lives when the mapping does not say.
-const DEFAULT_SESSION_AGE: Duration = Duration::from_secs(24 * 3600);
+const DEFAULT_SESSION_AGE: Duration = Duration::from_hours(24);
 
 /// The ways to log in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -142,8 +142,8 @@ proptest! {
             }
         });
         let session = session.map(|(service, starts, ends)| AuthSession {
-            not_before: NOW.saturating_add(Duration::from_secs(5)).saturating_sub(Duration::from_secs((5 - starts) as u64)),
-            expires_at: NOW.saturating_add(Duration::from_secs(5)).saturating_sub(Duration::from_secs((5 - ends) as u64)),
+            not_before: UnixTime::from_secs(NOW.as_secs() + starts),
+            expires_at: UnixTime::from_secs(NOW.as_secs() + ends),
             ..self::session(&service, 0)
         });
         let lasting = session.as_ref().is_some_and(|session| {

@@ -25,7 +25,7 @@ pub struct Setting {
 
 macro_rules! settings {
     ($($name:ident: $flag:literal, $default:literal, $expects:literal, $help:literal;)+) => {
-        $(const $name: Setting = Setting {
+        $(const $name: &Setting = &Setting {
             env: concat!("NB_PROXY_", stringify!($name)),
             flag: $flag,
             default: $default,
@@ -34,7 +34,7 @@ macro_rules! settings {
         };)+
 
         /// Every setting that a proxy reads, in the order of the help text.
-        pub const SETTINGS: &[Setting] = &[$($name),+];
+        pub const SETTINGS: &[&Setting] = &[$($name),+];
     };
 }
 
@@ -82,12 +82,12 @@ settings! {
 pub enum ConfigError {
     /// Nothing is set and there is no default.
     #[error("{} is not set; expected {}", .0.env, .0.expects)]
-    Missing(Setting),
+    Missing(&'static Setting),
     /// The value cannot be read.
     #[error("{} is {value:?}; expected {}{reason}", .setting.env, .setting.expects)]
     Invalid {
         /// The setting.
-        setting: Setting,
+        setting: &'static Setting,
         /// What was given; dots in place of a secret.
         value: String,
         /// More about it, after a separator.
@@ -106,13 +106,13 @@ impl Config {
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let read = Reader(lookup);
         Ok(Self {
-            management: read.with(MANAGEMENT_ADDRESS, |text| text.parse())?,
+            management: read.with(MANAGEMENT_ADDRESS, str::parse)?,
             token: read.token()?,
             allow_insecure: read.value(ALLOW_INSECURE, value::switch)?,
             root_ca: read.optional(ROOT_CA, |text| Some(PathBuf::from(text)))?,
             domain: read.with(DOMAIN, DomainName::new)?,
             listen: read.with(ADDRESS, str::parse)?,
-            health: read.value(HEALTH_ADDRESS, health)?,
+            health: read.health()?,
             certificates: read.certificates(),
             state_dir: read.value(STATE_DIRECTORY, |text| Some(PathBuf::from(text)))?,
             forwarded_proto: read.value(FORWARDED_PROTO, forwarded_proto)?,
@@ -131,7 +131,7 @@ impl Config {
 struct Reader<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Reader<'_> {
-    fn text(&self, setting: Setting) -> Option<String> {
+    fn text(&self, setting: &'static Setting) -> Option<String> {
         let set = (self.0)(setting.env)
             .map(|text| text.trim().to_owned())
             .filter(|text| !text.is_empty());
@@ -140,7 +140,7 @@ impl Reader<'_> {
 
     fn optional<T>(
         &self,
-        setting: Setting,
+        setting: &'static Setting,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(text) = self.text(setting) else {
@@ -156,14 +156,18 @@ impl Reader<'_> {
         }
     }
 
-    fn value<T>(&self, setting: Setting, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, ConfigError> {
+    fn value<T>(
+        &self,
+        setting: &'static Setting,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
         self.optional(setting, parse)?
             .ok_or(ConfigError::Missing(setting))
     }
 
     fn with<T, E: std::fmt::Display>(
         &self,
-        setting: Setting,
+        setting: &'static Setting,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, ConfigError> {
         let text = self.text(setting).ok_or(ConfigError::Missing(setting))?;
@@ -176,7 +180,7 @@ impl Reader<'_> {
 
     fn secret<T>(
         &self,
-        setting: Setting,
+        setting: &'static Setting,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         self.optional(setting, parse)
@@ -191,8 +195,15 @@ impl Reader<'_> {
         }
     }
 
+    fn health(&self) -> Result<Option<ListenAddress>, ConfigError> {
+        if self.text(HEALTH_ADDRESS).as_deref() == Some("off") {
+            return Ok(None);
+        }
+        self.with(HEALTH_ADDRESS, str::parse).map(Some)
+    }
+
     fn certificates(&self) -> CertificateSource {
-        let file = |setting| self.text(setting).unwrap_or_default();
+        let file = |setting: &'static Setting| self.text(setting).unwrap_or_default();
         let directory = PathBuf::from(file(CERTIFICATE_DIRECTORY));
         if (self.0)(CERTIFICATE_FILE.env).is_some_and(|name| name.trim().is_empty()) {
             return CertificateSource::Directory(directory);
@@ -204,19 +215,11 @@ impl Reader<'_> {
     }
 }
 
-fn hidden(setting: Setting, reason: String) -> ConfigError {
+fn hidden(setting: &'static Setting, reason: String) -> ConfigError {
     ConfigError::Invalid {
         setting,
         value: "…".to_owned(),
         reason,
-    }
-}
-
-fn health(text: &str) -> Option<Option<ListenAddress>> {
-    if text == "off" {
-        Some(None)
-    } else {
-        text.parse().ok().map(Some)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meshgate_proto::{Mapping, ServiceId};
 
-use super::report::{StatusBoard, Subject};
+use super::board::{StatusBoard, Subject};
 use super::sync::{Broken, Effect};
 use crate::routing::{LiveConnections, RouteTable, Unservable, compile, unavailable};
 use crate::tunnels::Tunnels;

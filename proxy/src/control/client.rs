@@ -1,28 +1,23 @@
-//! The calls of the proxy service, in domain types.
+//! The connection to management and the calls that the control half makes on it.
 
-use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use meshgate_mesh::ManagementUrl;
 use meshgate_proto::pb::management as pb;
-use meshgate_proto::pb::management::authenticate_request::Request as Shown;
 use meshgate_proto::pb::management::proxy_service_client::ProxyServiceClient;
 use meshgate_proto::pb::management::sync_mappings_request::Msg;
-use meshgate_proto::{
-    AccessLog, AccountId, DomainName, MappingBatch, ProxyHello, Secret, ServiceId, StatusUpdate, WgPublicKey,
-};
+use meshgate_proto::{AccessLog, DomainName, ProxyHello, Secret, StatusUpdate};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Status};
 
-use crate::login::{Authenticator, CheckError, Credential};
-use crate::tunnels::{RegisterError, Registrar};
+use super::error::CallError;
+use super::stream::{Incoming, MappingStream};
 
 /// Longest wait for a TCP and TLS connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -30,10 +25,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Longest wait for that sign.
 const PING_WITHIN: Duration = Duration::from_secs(10);
-/// Longest wait for the check of a secret.
-const AUTHENTICATE: Duration = Duration::from_secs(10);
-/// Longest wait for the registration of a peer.
-const CREATE_PEER: Duration = Duration::from_secs(30);
 /// Longest wait for other answers.
 const CALL: Duration = Duration::from_secs(10);
 /// Longest wait for the head of a mapping stream.
@@ -63,36 +54,6 @@ pub(crate) enum ClientError {
         /// Why.
         source: tonic::transport::Error,
     },
-}
-
-/// A call that failed: what was tried and what answered.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("tried {address}: {answer}")]
-pub(crate) struct CallError {
-    /// The management server.
-    pub(crate) address: String,
-    /// The status as a kind.
-    pub(crate) code: Code,
-    /// What came back, in words.
-    pub(crate) answer: String,
-}
-
-impl CallError {
-    fn new(address: &str, status: &Status) -> Self {
-        Self {
-            address: address.to_owned(),
-            code: status.code(),
-            answer: describe(status),
-        }
-    }
-
-    /// True when nobody answered, or not in time.
-    pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(
-            self.code,
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
-        )
-    }
 }
 
 /// Puts the token on every call.
@@ -224,7 +185,18 @@ impl ManagementClient {
         self.within(CALL, sent).await.map(drop)
     }
 
-    async fn within<T>(
+    /// The generated calls.
+    pub(super) fn calls(&self) -> ProxyServiceClient<InterceptedService<Channel, Bearer>> {
+        self.calls.clone()
+    }
+
+    /// The cluster's address.
+    pub(super) fn cluster(&self) -> &DomainName {
+        &self.cluster
+    }
+
+    /// Waits for an answer, but not longer than the deadline.
+    pub(super) async fn within<T>(
         &self,
         deadline: Duration,
         call: impl Future<Output = Result<T, Status>>,
@@ -235,126 +207,6 @@ impl ManagementClient {
             Err(_) => Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs())),
         };
         Err(CallError::new(&self.address, &status))
-    }
-}
-
-#[async_trait]
-impl Authenticator for ManagementClient {
-    async fn authenticate(
-        &self,
-        service: &ServiceId,
-        account: &AccountId,
-        credential: Credential,
-    ) -> Result<Option<Secret<String>>, CheckError> {
-        let shown = match credential {
-            Credential::Password(password) => Shown::Password(pb::PasswordRequest {
-                password: password.expose().clone(),
-            }),
-            Credential::Pin(pin) => Shown::Pin(pb::PinRequest {
-                pin: pin.expose().clone(),
-            }),
-            Credential::Header { name, value } => Shown::HeaderAuth(pb::HeaderAuthRequest {
-                header_value: value.expose().clone(),
-                header_name: name,
-            }),
-        };
-        let request = pb::AuthenticateRequest {
-            id: service.as_str().to_owned(),
-            account_id: account.as_str().to_owned(),
-            request: Some(shown),
-        };
-        let mut calls = self.calls.clone();
-        match self.within(AUTHENTICATE, calls.authenticate(request)).await {
-            Ok(answer) => {
-                let answer = answer.into_inner();
-                Ok(answer.success.then(|| Secret::new(answer.session_token)))
-            }
-            Err(error) => {
-                tracing::debug!(service.id = %service, error = %error, "Authenticate failed");
-                Err(match error.code {
-                    Code::ResourceExhausted => CheckError::Exhausted,
-                    _ if error.is_unreachable() => CheckError::Unreachable,
-                    _ => CheckError::Refused,
-                })
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Registrar for ManagementClient {
-    async fn create_peer(
-        &self,
-        account: &AccountId,
-        service: &ServiceId,
-        token: &Secret<String>,
-        key: WgPublicKey,
-    ) -> Result<(), RegisterError> {
-        let request = pb::CreateProxyPeerRequest {
-            service_id: service.as_str().to_owned(),
-            account_id: account.as_str().to_owned(),
-            token: token.expose().clone(),
-            wireguard_public_key: key.to_string(),
-            cluster: self.cluster.to_string(),
-        };
-        let mut calls = self.calls.clone();
-        let answer = self.within(CREATE_PEER, calls.create_proxy_peer(request)).await;
-        let answer = answer.map_err(|error| match error.code {
-            Code::Unauthenticated => RegisterError::TokenUsed,
-            _ => RegisterError::Failed(error.to_string()),
-        })?;
-        let answer = answer.into_inner();
-        if answer.success {
-            return Ok(());
-        }
-        Err(RegisterError::Failed(
-            answer
-                .error_message
-                .unwrap_or_else(|| "management gave no reason".into()),
-        ))
-    }
-}
-
-/// Messages of a mapping stream, from either call.
-#[derive(Debug)]
-pub(crate) struct MappingStream {
-    incoming: Incoming,
-    address: String,
-}
-
-#[derive(Debug)]
-enum Incoming {
-    Sync {
-        messages: Streaming<pb::SyncMappingsResponse>,
-        outgoing: mpsc::Sender<pb::SyncMappingsRequest>,
-    },
-    Update(Streaming<pb::GetMappingUpdateResponse>),
-}
-
-impl MappingStream {
-    /// The next message; `None` when management ended the stream without a reason. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Option<MappingBatch>, CallError> {
-        let batch = match &mut self.incoming {
-            Incoming::Sync { messages, .. } => {
-                messages.message().await.map(|message| message.map(Into::into))
-            }
-            Incoming::Update(messages) => messages.message().await.map(|message| message.map(Into::into)),
-        };
-        batch.map_err(|status| CallError::new(&self.address, &status))
-    }
-
-    /// Says that the last message is applied, where management wants to know.
-    pub(crate) async fn acknowledge(&mut self) {
-        match &self.incoming {
-            Incoming::Sync { outgoing, .. } => {
-                let ack = pb::SyncMappingsRequest {
-                    msg: Some(Msg::Ack(pb::SyncMappingsAck {})),
-                };
-                // A closed channel means a stream that has ended; the next message says so.
-                let _ = outgoing.send(ack).await;
-            }
-            Incoming::Update(_) => {}
-        }
     }
 }
 
@@ -370,24 +222,4 @@ fn tls(settings: &ClientSettings<'_>) -> Result<ClientTlsConfig, ClientError> {
         tls = tls.ca_certificate(Certificate::from_pem(pem));
     }
     Ok(tls)
-}
-
-/// The status with everything below it, because the cause of a broken connection stands at the bottom.
-fn describe(status: &Status) -> String {
-    let mut text = format!("{:?}", status.code());
-    let mut last = String::new();
-    let mut add = |part: String| {
-        if !part.is_empty() && !last.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-            last = part;
-        }
-    };
-    add(status.message().to_owned());
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        add(error.to_string());
-        cause = error.source();
-    }
-    text
 }

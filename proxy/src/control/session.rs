@@ -5,7 +5,9 @@ use tokio::sync::Notify;
 use tonic::Code;
 
 use super::apply::Applier;
-use super::client::{CallError, ManagementClient, MappingStream};
+use super::client::ManagementClient;
+use super::error::CallError;
+use super::stream::MappingStream;
 use super::sync::SyncState;
 use crate::health::Health;
 

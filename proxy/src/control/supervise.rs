@@ -9,8 +9,10 @@ use tonic::Code;
 
 use super::apply::Applier;
 use super::backoff::Backoff;
-use super::client::{CallError, ManagementClient, MappingStream};
+use super::client::ManagementClient;
+use super::error::CallError;
 use super::session::{Ended, StreamKind, open, step};
+use super::stream::MappingStream;
 use super::sync::SyncState;
 use crate::health::Health;
 

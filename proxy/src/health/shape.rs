@@ -10,7 +10,7 @@ use super::Health;
 use crate::tunnels::{TunnelState, TunnelSummary};
 
 /// A peer without a handshake for so long is degraded.
-const DEGRADED: Duration = Duration::from_secs(300);
+const DEGRADED: Duration = Duration::from_mins(5);
 
 /// An answer. Parts that a path does not show are left out.
 #[derive(Debug, PartialEq, Eq, Serialize)]

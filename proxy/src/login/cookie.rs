@@ -6,7 +6,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 /// Name of the cookie that carries a session token.
-pub(crate) const SESSION_COOKIE: &str = "nb_session";
+const SESSION_COOKIE: &str = "nb_session";
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 4096;
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn sets_a_cookie_for_this_host_only() {
-        let cookie = set("a.b-c_d", Duration::from_secs(60)).unwrap();
+        let cookie = set("a.b-c_d", Duration::from_mins(1)).unwrap();
 
         assert_eq!(
             cookie,

@@ -4,24 +4,23 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use meshgate_web::{
-    ErrorContext, ErrorKind, ErrorPage, Format, LOGIN_PATH, LoginError, LoginMethod, LoginPage, Nonce, Via,
-    preferred, security_headers,
+    ErrorKind, Format, LOGIN_PATH, LoginError, LoginMethod, LoginPage, Nonce, Via, preferred,
+    security_headers,
 };
 
 use super::LoginRequest;
 use super::return_path::ReturnPath;
+use crate::errors::{self, Asking};
 
 /// The page for a failure, in the format that the client prefers.
-pub(crate) fn error_page(kind: ErrorKind, request: &LoginRequest<'_>) -> Response<Bytes> {
-    let context = ErrorContext {
-        host: request.authority.to_owned(),
-        request_id: request.request_id.to_owned(),
+pub(super) fn error_page(kind: ErrorKind, request: &LoginRequest<'_>) -> Response<Bytes> {
+    let asking = Asking {
+        host: request.authority,
+        request_id: request.request_id,
         via: Via::Peer,
+        headers: request.headers,
     };
-    let format = format(request.headers);
-    let nonce = nonce();
-    let page = ErrorPage::new(kind, context);
-    let mut response = respond(page.status(), format, &nonce, page.render(format, &nonce));
+    let mut response = errors::answer(kind, asking);
     if kind == ErrorKind::MethodNotAllowed {
         response
             .headers_mut()

@@ -26,7 +26,7 @@ const MAX_TOKEN: usize = 4096;
 const REMEMBERED: u64 = 20_000;
 
 /// How long a verdict is remembered without being asked for.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// How far the clocks of proxy and management may differ.
 const LEEWAY: Duration = Duration::from_secs(30);

@@ -1,9 +1,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 
+use async_trait::async_trait;
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
-use meshgate_proto::{HeaderAuth, ManualClock, Mapping, SessionPublicKey, UnixTime};
+use meshgate_proto::{
+    AccountId, HeaderAuth, ManualClock, Mapping, Secret, ServiceId, SessionPublicKey, UnixTime,
+};
 
 use super::session::tests::{claims_at, guarded_route, key, token};
 use super::*;

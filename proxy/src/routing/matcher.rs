@@ -58,11 +58,6 @@ impl<T> PathTable<T> {
         }
     }
 
-    /// True when nothing is in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// All values, in no order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.values()

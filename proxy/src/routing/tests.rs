@@ -149,7 +149,7 @@ pub(crate) fn mapping(id: &str, domain: &str) -> Mapping {
         }],
         auth_token: Secret::from("token"),
         auth: Authentication {
-            max_session_age: Duration::from_secs(86_400),
+            max_session_age: Duration::from_hours(24),
             ..Authentication::default()
         },
         restrictions: Restrictions::default(),

@@ -230,7 +230,7 @@ impl Supervisor {
     }
 
     fn set(&self, state: TunnelState) {
-        self.account.state.send_replace(state.clone());
         self.parts.observer.tunnel_changed(&self.account.id, &state);
+        self.account.state.send_replace(state);
     }
 }

@@ -15,8 +15,10 @@ pub(super) fn path(directory: &Path, account: &AccountId) -> PathBuf {
     let name = if plain {
         id.to_owned()
     } else {
-        let hash = Sha256::digest(id);
-        hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "_"
+        Sha256::digest(id)
+            .iter()
+            .fold(String::new(), |name, byte| name + &format!("{byte:02x}"))
+            + "_"
     };
     directory.join(format!("{name}.key"))
 }

@@ -182,7 +182,7 @@ impl Bench {
 
     async fn until(&mut self, wanted: TunnelState) {
         let changes = async { while self.states.recv().await.unwrap() != wanted {} };
-        tokio::time::timeout(Duration::from_secs(600), changes)
+        tokio::time::timeout(Duration::from_mins(10), changes)
             .await
             .unwrap();
     }
