@@ -157,6 +157,9 @@ impl PeerConnection {
             self.invited = true;
             self.own_move = Some(now + CHECK_AFTER);
         }
+        if fresh && let Link::Silent { retry, pause } = &mut self.link {
+            (*retry, *pause) = (now, SILENT_PAUSE);
+        }
         let reopens = fresh && self.wish == Wish::Open && self.direct.chosen().is_none();
         if reopens && let Link::Trying(answer_by) = &mut self.link {
             answer_by.get_or_insert(now + ANSWER_PATIENCE);

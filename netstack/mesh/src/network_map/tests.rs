@@ -222,6 +222,46 @@ fn what_the_conversion_skipped_is_told() {
 
 proptest! {
     #[test]
+    fn applying_any_message_that_parses_never_panics(
+        keys in proptest::collection::vec("[A-Za-z0-9+/]{43}=|\\PC{0,8}", 0..4),
+        networks in proptest::collection::vec("[0-9a-f.:]{0,20}/[0-9]{1,3}|\\PC{0,8}", 0..4),
+        ports in any::<(u32, u32, String)>(),
+        numbers in any::<(i32, i32, i64)>(),
+    ) {
+        let peers = keys.iter().map(|key| pb::RemotePeerConfig {
+            wg_pub_key: key.clone(),
+            allowed_ips: networks.clone(),
+            ..Default::default()
+        });
+        let routes = networks.iter().zip(&keys).map(|(network, key)| pb::Route {
+            network: network.clone(),
+            network_type: numbers.2 & 3,
+            peer: key.clone(),
+            ..Default::default()
+        });
+        let range = pb::port_info::Range { start: ports.0, end: ports.1 };
+        let rules = networks.iter().map(|network| pb::FirewallRule {
+            action: numbers.0,
+            protocol: numbers.1,
+            port: ports.2.clone(),
+            port_info: Some(pb::PortInfo {
+                port_selection: Some(pb::port_info::PortSelection::Range(range)),
+            }),
+            source_prefixes: vec![network.clone().into_bytes()],
+            ..Default::default()
+        });
+        let message = pb::NetworkMap {
+            remote_peers: peers.collect(),
+            routes: routes.collect(),
+            firewall_rules: rules.collect(),
+            ..Default::default()
+        };
+        if let Ok(map) = NetworkMap::try_from(message) {
+            let _ = state().apply(map);
+        }
+    }
+
+    #[test]
     fn diffs_lead_to_the_same_peers_as_the_last_map_alone(
         maps in proptest::collection::vec(proptest::collection::vec((1u8..6, 1u8..6), 0..6), 1..8),
     ) {

@@ -209,6 +209,22 @@ fn a_dial_to_a_frozen_peer_tries_again_soon() {
 }
 
 #[test]
+fn a_verdict_that_came_from_a_stuck_relay_is_reviewed_when_it_returns() {
+    for role in [Role::Controller, Role::Follower] {
+        let mut sim = Sim::connected(role);
+        sim.silent();
+        sim.pass(60.0);
+        sim.relay_down();
+        sim.relay_up();
+
+        let mut outputs = sim.online();
+        outputs.extend(sim.pass(0.0));
+
+        assert!(outputs.contains(&Output::Initiate), "{outputs:?}");
+    }
+}
+
+#[test]
 fn go_idle_parks_the_connection_until_somebody_dials() {
     let mut sim = Sim::connected(Role::Controller);
 

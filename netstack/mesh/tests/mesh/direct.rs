@@ -1,19 +1,17 @@
 //! Direct paths between peers of our own kind.
 
-use meshgate_mesh::{Mesh, PeerPath};
+use meshgate_mesh::PeerPath;
 
-use crate::world::{World, dial, echo, until};
+use crate::world::{Paths, World, dial, echo, until, until_on};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_peers_on_one_host_leave_the_relay_and_do_not_miss_it() {
     let mut world = World::start();
-    let agent = world.join_echo(direct(&world, "agent")).await;
-    let proxy = world.join(direct(&world, "proxy")).await;
+    let agent = world.join_echo(world.config_with(Paths::Direct, "agent")).await;
+    let proxy = world.join(world.config_with(Paths::Direct, "proxy")).await;
     let mut stream = dial(&proxy, &agent).await;
-    until("both use a direct path", || {
-        is_direct(&proxy) && is_direct(&agent)
-    })
-    .await;
+    until_on(Paths::Direct, &proxy).await;
+    until_on(Paths::Direct, &agent).await;
 
     world.kill();
     until("the loss was noticed", || {
@@ -29,19 +27,9 @@ async fn two_peers_on_one_host_leave_the_relay_and_do_not_miss_it() {
 async fn a_peer_without_direct_paths_is_met_through_the_relay() {
     let world = World::start();
     let agent = world.join_echo(world.config("agent")).await;
-    let proxy = world.join(direct(&world, "proxy")).await;
+    let proxy = world.join(world.config_with(Paths::Direct, "proxy")).await;
 
     dial(&proxy, &agent).await;
 
     assert_eq!(proxy.peers()[0].path, PeerPath::Relay);
-}
-
-fn is_direct(mesh: &Mesh) -> bool {
-    matches!(mesh.peers()[..], [ref peer] if matches!(peer.path, PeerPath::Direct(_)))
-}
-
-fn direct(world: &World, name: &str) -> meshgate_mesh::MeshConfig {
-    let mut config = world.config(name);
-    config.direct_paths = true;
-    config
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meshgate_mesh::{Inbound, ListenSpec, Mesh, MeshConfig, TcpStream};
+use meshgate_mesh::{Inbound, ListenSpec, Mesh, MeshConfig, PeerPath, TcpStream};
 use meshgate_proto::{Secret, WgPrivateKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -83,6 +83,14 @@ impl World {
         self.relay_runtime = Some(runtime);
     }
 
+    /// A client that looks for direct paths, or one that does not.
+    pub(crate) fn config_with(&self, paths: Paths, name: &str) -> MeshConfig {
+        MeshConfig {
+            direct_paths: paths == Paths::Direct,
+            ..self.config(name)
+        }
+    }
+
     pub(crate) fn config(&self, name: &str) -> MeshConfig {
         let url = format!("http://{}", self.grpc).parse().unwrap();
         let mut config = MeshConfig::new(url, WgPrivateKey::generate(), name);
@@ -104,6 +112,13 @@ impl World {
         spawn_echo(&mesh);
         mesh
     }
+}
+
+/// Which paths clients may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paths {
+    Relay,
+    Direct,
 }
 
 impl Drop for World {
@@ -145,6 +160,15 @@ pub(crate) async fn dial(from: &Mesh, to: &Mesh) -> TcpStream {
     let mut stream = from.connect(address, SOON).await.unwrap();
     echo(&mut stream).await.unwrap();
     stream
+}
+
+/// Waits until packets take the wanted way.
+pub(crate) async fn until_on(paths: Paths, mesh: &Mesh) {
+    until("the path is as wanted", || match (paths, mesh.peers()[0].path) {
+        (Paths::Relay, path) => path == PeerPath::Relay,
+        (Paths::Direct, path) => matches!(path, PeerPath::Direct(_)),
+    })
+    .await;
 }
 
 /// Sends a word and reads it back.
