@@ -25,7 +25,7 @@ pub(crate) use record::Record;
 use crate::access_log::AccessLogSink;
 use crate::errors::{self, Asking};
 use crate::login::{BodySource, Login, LoginRequest, Verdict};
-use crate::routing::{Route, RouteState, Snapshot};
+use crate::routing::{Route, Snapshot};
 use gate::Asked;
 
 /// Decides on requests. Shared by all connections.
@@ -143,9 +143,6 @@ impl Handler {
     }
 
     async fn authorize(&self, route: Arc<Route>, asked: Asked, head: &Parts, record: &mut Record) -> Outcome {
-        if let RouteState::Unavailable(_) = route.state {
-            return Outcome::Answer(refuse(ErrorKind::ServiceUnavailable, Via::Peer, head, record));
-        }
         let target = target(&asked);
         let verdict = {
             let request = login_request(&asked, &target, head, record);

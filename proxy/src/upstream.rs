@@ -16,7 +16,7 @@ mod tls;
 
 pub(crate) use connect::ConnectError;
 pub(crate) use connector::TargetConnector;
-pub use dial::{DialError, Dialer, Io, UpstreamAddress};
+pub(crate) use dial::{DialError, Dialer, Io, UpstreamAddress};
 pub(crate) use edits::{HOP_BY_HOP, HeaderEdits, nominated};
 pub(crate) use forwarded::{Client, describe};
 pub(crate) use peer::UpstreamCall;

@@ -19,12 +19,12 @@ pub(crate) const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
 
 /// What a client says before anything is encrypted.
 pub(crate) struct Hello {
-    /// The handshake as far as it went.
-    pub(crate) accepted: Accepted,
     /// The host it wants; absent when it names none.
     pub(crate) server_name: Option<DomainName>,
     /// It is a certificate authority's check.
     pub(crate) is_challenge: bool,
+    /// The handshake as far as it went.
+    pub(crate) accepted: Accepted,
 }
 
 /// Why there is no client hello.

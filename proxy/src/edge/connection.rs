@@ -113,11 +113,6 @@ pub(crate) struct ActiveRequest {
 }
 
 impl ActiveRequest {
-    /// The connection it came on.
-    pub(crate) fn connection(&self) -> &Arc<EdgeConnection> {
-        &self.connection
-    }
-
     /// Its body begins to come.
     pub(crate) fn upload_begins(&mut self) {
         if !std::mem::replace(&mut self.uploads, true) {

@@ -22,9 +22,11 @@ pub(crate) type Engine = HttpProxy<HttpEdge, TargetConnector>;
 
 /// Builds the engine.
 pub(crate) fn build(edge: HttpEdge) -> Arc<Engine> {
-    let mut conf = ServerConf::default();
-    conf.max_retries = MAX_TRIES;
-    conf.threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let conf = ServerConf {
+        max_retries: MAX_TRIES,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        ..ServerConf::default()
+    };
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(HTTP2_IDLE);
 

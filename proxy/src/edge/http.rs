@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode, Version, header};
 use meshgate_web::{ErrorKind, Via};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::{Error, ErrorSource, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -108,15 +108,12 @@ impl HttpEdge {
             return Some(errors::of_connect(error, via));
         }
         match (error.esource(), error.etype()) {
-            (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::H1Error) => {
+            (ErrorSource::Upstream, etype) => Some(upstream_page(etype, cause, via)),
+            (_, ErrorType::InvalidHTTPHeader) | (ErrorSource::Downstream, ErrorType::H1Error) => {
                 Some(ErrorKind::MalformedRequest)
             }
             (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ErrorKind::RequestTimeout),
             (ErrorSource::Downstream, _) => None,
-            (ErrorSource::Upstream, etype) => Some(upstream_page(etype, cause, via)),
-            (ErrorSource::Internal | ErrorSource::Unset, ErrorType::InvalidHTTPHeader) => {
-                Some(ErrorKind::MalformedRequest)
-            }
             (ErrorSource::Internal | ErrorSource::Unset, _) => Some(ErrorKind::Internal),
         }
     }
@@ -274,8 +271,8 @@ impl ProxyHttp for HttpEdge {
         error
     }
 
-    /// Only an idle stream that turned out to be dead is worth a second try, and only for a request that
-    /// may be sent twice and whose body is still at hand.
+    /// Worth a second try is what met an idle stream that turned out to be dead: any request that the
+    /// target has surely not looked at, and otherwise those that may be sent twice. The body must be at hand.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -284,13 +281,11 @@ impl ProxyHttp for HttpEdge {
         context: &mut RequestContext,
         _reused: bool,
     ) -> Box<Error> {
-        let repeatable =
-            session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        let stale = context.reused
-            && !context.answered
-            && *error.esource() == ErrorSource::Upstream
-            && is_broken_stream(&error);
-        error.set_retry(stale && repeatable);
+        let stale = context.reused && !context.answered && *error.esource() == ErrorSource::Upstream;
+        let untouched = *error.etype() == ErrorType::H2Error && error.retry == RetryType::ReusedOnly;
+        let repeatable = session.req_header().method.is_idempotent() && is_broken_stream(&error);
+        let at_hand = !session.as_ref().retry_buffer_truncated();
+        error.set_retry(stale && at_hand && (untouched || repeatable));
         error
     }
 
@@ -443,12 +438,11 @@ fn edit_response(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()
 
 /// True when the stream broke, as opposed to having carried an answer that cannot be read or none in time.
 fn is_broken_stream(error: &Error) -> bool {
+    let cause = io_cause(error.root_cause());
     match error.etype() {
         ErrorType::ConnectionClosed | ErrorType::WriteError => true,
-        ErrorType::ReadError => {
-            io_cause(error.root_cause()).is_none_or(|error| error.kind() != io::ErrorKind::TimedOut)
-        }
-        ErrorType::H2Error => true,
+        ErrorType::ReadError => cause.is_none_or(|error| error.kind() != io::ErrorKind::TimedOut),
+        ErrorType::H2Error => cause.is_some(),
         _ => false,
     }
 }

@@ -35,10 +35,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Longest pause within request bodies.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Longest time in which the client takes nothing of what waits for it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How often a connection with requests is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ struct Progress {
     write_blocked_since: Option<Instant>,
 }
 
-impl<S: AsyncRead + AsyncWrite> EdgeIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
     /// Wraps a stream after its handshake.
     pub(crate) fn new(io: S, connection: Arc<EdgeConnection>, negotiated: Negotiated) -> Self {
         let now = Instant::now();
@@ -116,24 +116,36 @@ impl<S: AsyncRead + AsyncWrite> EdgeIo<S> {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
-        let now = Instant::now();
-        let next = match self.next_deadline() {
-            Some(deadline) if deadline <= now => return Poll::Ready(io::ErrorKind::TimedOut.into()),
-            Some(deadline) => deadline.min(now + CHECK_INTERVAL),
-            None => now + CHECK_INTERVAL,
-        };
-        if self.clock.deadline() > next || self.clock.is_elapsed() {
-            self.clock.as_mut().reset(next);
-        }
-        while self.clock.as_mut().poll(cx).is_ready() {
+        loop {
             let now = Instant::now();
-            if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let deadline = self.next_deadline();
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            let next = self.next_deadline().unwrap_or(now + CHECK_INTERVAL);
-            self.clock.as_mut().reset(next.min(now + CHECK_INTERVAL));
+            // Requests begin and end without this stream being asked, so it looks again now and then.
+            let look = now + CHECK_INTERVAL;
+            let next = deadline.map_or(look, |deadline| deadline.min(look));
+            if self.clock.is_elapsed() || self.clock.deadline() > next {
+                self.clock.as_mut().reset(next);
+            }
+            if self.clock.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
-        Poll::Pending
+    }
+
+    /// Writes, and leaves out the engine's name where it answers a broken request all by itself.
+    fn poll_write_inner(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let own_answer = !self.negotiated.http2 && self.connection.activity().requests == 0;
+        let Some(nameless) = own_answer.then(|| without_engine_name(buf)).flatten() else {
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        };
+        // Such an answer is the first thing in the buffer and far smaller than that.
+        match Pin::new(&mut self.io).poll_write(cx, &nameless) {
+            Poll::Ready(Ok(size)) if size == nameless.len() => Poll::Ready(Ok(buf.len())),
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            other => other,
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -172,6 +184,17 @@ impl<S: AsyncRead + AsyncWrite> EdgeIo<S> {
     }
 }
 
+/// The head of an error answer without its `Server` line, if that is what it is.
+fn without_engine_name(buf: &[u8]) -> Option<Vec<u8>> {
+    const LINE: &[u8] = b"Server: Pingora\r\n";
+    let is_error = buf.starts_with(b"HTTP/1.1 4") || buf.starts_with(b"HTTP/1.0 4");
+    let at = buf
+        .windows(LINE.len())
+        .position(|window| window == LINE)
+        .filter(|_| is_error)?;
+    Some([&buf[..at], &buf[at + LINE.len()..]].concat())
+}
+
 fn socket_digest(connection: &EdgeConnection, negotiated: &Negotiated) -> SocketDigest {
     let digest = SocketDigest::from_raw_fd(negotiated.fd);
     // Both cells are new, so nothing can be in them yet.
@@ -206,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
         if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        let written = self.poll_write_inner(cx, buf);
         self.after_write(cx, written)
     }
 

@@ -159,16 +159,12 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> + '_ {
         }
         let escape = tail.split_first_chunk::<2>();
         let byte = escape.and_then(|(digits, _)| Some(hex(digits[0])? << 4 | hex(digits[1])?));
-        match (byte, escape) {
-            (Some(byte), Some((_, behind))) => {
-                rest = behind;
-                Some(Piece::Escaped(byte))
-            }
-            _ => {
-                rest = tail;
-                Some(Piece::Broken)
-            }
-        }
+        let (Some(byte), Some((_, behind))) = (byte, escape) else {
+            rest = tail;
+            return Some(Piece::Broken);
+        };
+        rest = behind;
+        Some(Piece::Escaped(byte))
     })
 }
 

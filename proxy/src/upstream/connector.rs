@@ -18,7 +18,7 @@ use super::target::Target;
 use super::tls::Offer;
 
 /// Longest wait for the first byte of an answer where the target's options do not say.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Gives streams to the engine. It has no state: everything lives in the targets.
 #[derive(Debug)]
@@ -84,6 +84,10 @@ fn head_timeout(target: &Target) -> Duration {
     target.spec().options.request_timeout.unwrap_or(HEAD_TIMEOUT)
 }
 
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "the engine takes its errors in boxes"
+)]
 fn connect_error(error: ConnectError) -> Box<Error> {
     Error::because(ErrorType::ConnectError, "connecting to the target", error).into_up()
 }

@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 ///
 /// `poll_read` must return `Pending` while nothing has arrived and must not lose data when it is polled
 /// with another task's waker: idle streams are looked at without being waited for.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug + 'static {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug + 'static> Io for T {}
 
 /// Opens streams to the targets of one account.
 #[async_trait]
-pub trait Dialer: Send + Sync + fmt::Debug + 'static {
+pub(crate) trait Dialer: Send + Sync + fmt::Debug + 'static {
     /// Opens a stream within `deadline`, or says why that was not possible.
     ///
     /// Dropping the future gives the attempt up.
@@ -30,7 +30,7 @@ pub trait Dialer: Send + Sync + fmt::Debug + 'static {
 
 /// Where a target lives, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum UpstreamAddress {
+pub(crate) enum UpstreamAddress {
     /// An address and port.
     Ip(SocketAddr),
     /// A name that the dialer resolves in its own network.
@@ -44,7 +44,7 @@ pub enum UpstreamAddress {
 
 impl UpstreamAddress {
     /// The port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Ip(address) => address.port(),
             Self::Name { port, .. } => *port,
@@ -63,7 +63,7 @@ impl fmt::Display for UpstreamAddress {
 
 /// Why no stream could be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// The peer that owns the address has no working tunnel.
     #[error("peer is not connected")]
     PeerNotConnected,

@@ -14,7 +14,7 @@ use super::dial::Io;
 pub(crate) const MAX_IDLE: usize = 64;
 
 /// How long a stream may wait for its next request.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An upstream stream as it is kept: small writes of one head leave together.
 pub(crate) type UpstreamIo = BufWriter<Box<dyn Io>>;

@@ -13,7 +13,7 @@ const MAX_URL_LEN: usize = 2048;
 
 /// What is spoken to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TargetScheme {
+pub(crate) enum TargetScheme {
     /// HTTP/1.1 in the clear.
     Http,
     /// HTTP/1.1, or HTTP/2 where a request needs it, over TLS.
@@ -24,7 +24,7 @@ pub enum TargetScheme {
 
 impl TargetScheme {
     /// Port where a URL names none.
-    pub const fn default_port(self) -> u16 {
+    pub(crate) const fn default_port(self) -> u16 {
         match self {
             Self::Http | Self::H2c => 80,
             Self::Https => 443,
@@ -32,7 +32,7 @@ impl TargetScheme {
     }
 
     /// Scheme in a URL as a client of the target would write it.
-    pub const fn url_scheme(self) -> &'static str {
+    pub(crate) const fn url_scheme(self) -> &'static str {
         match self {
             Self::Http | Self::H2c => "http",
             Self::Https => "https",
@@ -42,37 +42,37 @@ impl TargetScheme {
 
 /// Whose target it is, and as of which configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetOwner {
+pub(crate) struct TargetOwner {
     /// Tenant.
-    pub account: AccountId,
+    pub(crate) account: AccountId,
     /// Service.
-    pub service: ServiceId,
+    pub(crate) service: ServiceId,
     /// Revision of the configuration that brought it.
-    pub revision: u64,
+    pub(crate) revision: u64,
 }
 
 /// Everything about one target that is known before the first request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetSpec {
+pub(crate) struct TargetSpec {
     /// Whose it is.
-    pub owner: TargetOwner,
+    pub(crate) owner: TargetOwner,
     /// What is spoken to it.
-    pub scheme: TargetScheme,
+    pub(crate) scheme: TargetScheme,
     /// Name or address as it stands in a URL; IPv6 addresses in brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// Where to dial.
-    pub address: UpstreamAddress,
+    pub(crate) address: UpstreamAddress,
     /// Path that comes before each request's path; empty or `/…` without a slash at the end.
-    pub base_path: String,
+    pub(crate) base_path: String,
     /// Query that comes before each request's query.
-    pub base_query: Option<String>,
+    pub(crate) base_query: Option<String>,
     /// How it is spoken to.
-    pub options: TargetOptions,
+    pub(crate) options: TargetOptions,
 }
 
 /// Why a target cannot be used; the text is for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTarget {
+pub(crate) enum InvalidTarget {
     /// Not a URL at all, or one of unreasonable length.
     #[error("target is not a URL such as http://10.0.0.5:8080/path")]
     NotAUrl,
@@ -95,7 +95,7 @@ pub enum InvalidTarget {
 
 impl TargetSpec {
     /// Reads a target of an HTTP service: a URL with scheme http, https or h2c.
-    pub fn parse(owner: TargetOwner, mapping: &PathMapping) -> Result<Self, InvalidTarget> {
+    pub(crate) fn parse(owner: TargetOwner, mapping: &PathMapping) -> Result<Self, InvalidTarget> {
         if mapping.target.len() > MAX_URL_LEN {
             return Err(InvalidTarget::NotAUrl);
         }
@@ -128,7 +128,7 @@ impl TargetSpec {
     }
 
     /// Host and, unless it is the scheme's own, port: the `Host` header that the target expects.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let port = self.address.port();
         if port == self.scheme.default_port() {
             self.host.clone()
@@ -178,5 +178,142 @@ fn check_headers(options: &TargetOptions) -> Result<(), InvalidTarget> {
         Ok(())
     } else {
         Err(InvalidTarget::CustomHeader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(target: &str) -> Result<TargetSpec, InvalidTarget> {
+        let owner = TargetOwner {
+            account: AccountId::new("a"),
+            service: ServiceId::new("s"),
+            revision: 1,
+        };
+        let mapping = PathMapping {
+            path: "/".into(),
+            target: target.into(),
+            options: TargetOptions::default(),
+        };
+        TargetSpec::parse(owner, &mapping)
+    }
+
+    #[test]
+    fn reads_every_part_of_a_target() {
+        for (target, scheme, address, authority, base_path, base_query) in [
+            (
+                "http://100.64.0.1:8080/",
+                TargetScheme::Http,
+                "100.64.0.1:8080",
+                "100.64.0.1:8080",
+                "",
+                None,
+            ),
+            ("http://o", TargetScheme::Http, "o:80", "o", "", None),
+            (
+                "HTTPS://O.test/base/",
+                TargetScheme::Https,
+                "o.test:443",
+                "o.test",
+                "/base",
+                None,
+            ),
+            (
+                "https://o.test:80",
+                TargetScheme::Https,
+                "o.test:80",
+                "o.test:80",
+                "",
+                None,
+            ),
+            (
+                "http://o.test:443",
+                TargetScheme::Http,
+                "o.test:443",
+                "o.test:443",
+                "",
+                None,
+            ),
+            (
+                "h2c://o.test:50051",
+                TargetScheme::H2c,
+                "o.test:50051",
+                "o.test:50051",
+                "",
+                None,
+            ),
+            (
+                "http://[fd00::1]:81/a?k=1",
+                TargetScheme::Http,
+                "[fd00::1]:81",
+                "[fd00::1]:81",
+                "/a",
+                Some("k=1"),
+            ),
+            ("http://o/a b", TargetScheme::Http, "o:80", "o", "/a%20b", None),
+        ] {
+            let spec = parse(target).unwrap();
+            assert_eq!(spec.scheme, scheme, "{target}");
+            assert_eq!(spec.address.to_string(), address, "{target}");
+            assert_eq!(spec.authority(), authority, "{target}");
+            assert_eq!(
+                (spec.base_path.as_str(), spec.base_query.as_deref()),
+                (base_path, base_query),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_dialled() {
+        for (target, expected) in [
+            ("", InvalidTarget::NotAUrl),
+            ("10.0.0.1:80", InvalidTarget::NotAUrl),
+            ("ftp://o/", InvalidTarget::Scheme),
+            ("http://", InvalidTarget::NotAUrl),
+            ("http://o:99999", InvalidTarget::NotAUrl),
+            ("http://o:0", InvalidTarget::Port),
+            ("http://u:p@o/", InvalidTarget::Credentials),
+            ("http://u@o/", InvalidTarget::Credentials),
+            ("http://-o-/", InvalidTarget::Host),
+        ] {
+            assert_eq!(parse(target).map(|spec| spec.host), Err(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn custom_headers_never_replace_those_of_the_edge() {
+        for (name, value, fine) in [
+            ("X-Custom", "1", true),
+            ("Authorization", "Bearer x", true),
+            ("X-Forwarded-For", "6.6.6.6", false),
+            ("x_netbird_user", "root", false),
+            ("Host", "o", false),
+            ("Transfer-Encoding", "chunked", false),
+            ("Connection", "close", false),
+            ("Cookie", "nb_session=x", false),
+            ("bad name", "1", false),
+            ("X-Lines", "a\r\nb", false),
+        ] {
+            let mut options = TargetOptions::default();
+            options.custom_headers.insert(name.into(), value.into());
+            assert_eq!(check_headers(&options).is_ok(), fine, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,60}", rest in "[-a-z0-9:/?#@%.\\[\\]]{0,40}") {
+            let _ = parse(&text);
+            for scheme in ["http", "https", "h2c"] {
+                if let Ok(spec) = parse(&format!("{scheme}://{rest}")) {
+                    prop_assert!(spec.base_path.is_empty() || spec.base_path.starts_with('/'));
+                    prop_assert!(spec.address.port() != 0);
+                }
+            }
+        }
     }
 }

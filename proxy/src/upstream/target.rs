@@ -22,7 +22,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// It owns its idle streams, so no other account, peer or revision can be given one of them; dropping
 /// it closes them.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     spec: TargetSpec,
     dialer: Arc<dyn Dialer>,
     idle: IdlePool,
@@ -33,7 +33,7 @@ pub struct Target {
 
 impl Target {
     /// Makes a target without any stream.
-    pub fn new(spec: TargetSpec, dialer: Arc<dyn Dialer>) -> Arc<Self> {
+    pub(crate) fn new(spec: TargetSpec, dialer: Arc<dyn Dialer>) -> Arc<Self> {
         let tls = TlsClient::new(spec.options.skip_tls_verify);
         Arc::new(Self {
             spec,
@@ -46,7 +46,7 @@ impl Target {
     }
 
     /// What is configured.
-    pub fn spec(&self) -> &TargetSpec {
+    pub(crate) fn spec(&self) -> &TargetSpec {
         &self.spec
     }
 
@@ -77,12 +77,6 @@ impl Target {
         if sweeper.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             *sweeper = Some(AbortOnDropHandle::new(sweep(Arc::downgrade(self))));
         }
-    }
-
-    /// Number of idle streams.
-    #[cfg(test)]
-    pub(crate) fn idle_len(&self) -> usize {
-        self.idle.len()
     }
 }
 

@@ -36,7 +36,7 @@ async fn silent_requests_live_and_stalled_uploads_do_not() {
     let (_client, mut edge, connection) = pair(true);
     let mut request = connection.begin();
 
-    let silent = tokio::time::timeout(Duration::from_secs(3600), edge.read(&mut [0; 8])).await;
+    let silent = tokio::time::timeout(Duration::from_hours(1), edge.read(&mut [0; 8])).await;
     request.upload_begins();
     let stalled = tokio::time::timeout(UPLOAD_TIMEOUT + CHECK_INTERVAL, edge.read(&mut [0; 8])).await;
 
@@ -50,7 +50,7 @@ async fn a_client_that_stops_reading_is_left() {
     let _request = connection.begin();
     let begun = Instant::now();
 
-    let error = edge.write_all(&[0; 1 << 20]).await.unwrap_err();
+    let error = edge.write_all(&vec![0; 1 << 20]).await.unwrap_err();
 
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert_eq!(begun.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());

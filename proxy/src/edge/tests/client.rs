@@ -147,7 +147,7 @@ pub(super) async fn raw(edge: &TestEdge, request: &[u8]) -> String {
     tls.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let read = async {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         while !is_complete(&answer) {
             match tls.read(&mut chunk).await {
                 Ok(0) | Err(_) => break,

@@ -54,7 +54,10 @@ impl TestEdge {
         let (log, logs) = AccessLogSink::new();
         let handler = Handler {
             routes: Arc::clone(table.shared()),
-            login: Arc::new(Login::new(Arc::new(NobodyKnows), clock.clone())),
+            login: Arc::new(Login::new(
+                Arc::new(NobodyKnows),
+                Arc::clone(&clock) as Arc<dyn meshgate_proto::Clock>,
+            )),
             log,
             clock,
             forwarding: Forwarding::default(),

@@ -1,6 +1,7 @@
 //! A small origin, and scripted ones for what no server does on purpose.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -160,10 +161,8 @@ async fn respond(mut request: Request<Incoming>, state: &Arc<State>) -> Response
 fn describe(request: &Request<Incoming>) -> String {
     let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
     for (name, value) in request.headers() {
-        text.push_str(&format!(
-            "{name}: {}\n",
-            String::from_utf8_lossy(value.as_bytes())
-        ));
+        let value = String::from_utf8_lossy(value.as_bytes());
+        writeln!(text, "{name}: {value}").unwrap();
     }
     text
 }
@@ -224,7 +223,7 @@ fn websocket(mut request: Request<Incoming>) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let mut io = TokioIo::new(upgrade.await.unwrap());
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         while let Ok(size) = io.read(&mut chunk).await {
             if size == 0 || chunk[..size].ends_with(b"bye") || io.write_all(&chunk[..size]).await.is_err() {
                 break;

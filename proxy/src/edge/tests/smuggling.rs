@@ -28,6 +28,7 @@ async fn ambiguous_framing_is_refused() {
         let request = format!("POST / HTTP/1.1\r\nhost: app.test\r\n{head}\r\n0\r\n\r\n{HIDDEN}");
         let answer = raw_to_end(&edge, request.as_bytes()).await;
         assert_eq!(status(&answer), 400, "{head:?}: {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("pingora"), "{answer}");
     }
     let old =
         format!("POST / HTTP/1.0\r\nhost: app.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}");

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{Answer, Body, Client, Http, full, get};
-use super::harness::{PATIENCE, TestEdge, Wire, app, eventually};
+use super::client::{Answer, Body, Client, Http, full, get, status, tls};
+use super::harness::{PATIENCE, TestEdge, Wire, app, eventually, guarded, mapping};
 use super::origin::Origin;
 
 /// Size of the large bodies.
@@ -183,6 +184,30 @@ async fn an_early_answer_does_not_wait_for_the_body() {
 }
 
 #[tokio::test]
+async fn clients_that_wait_for_leave_get_it_or_their_answer_at_once() {
+    let origin = Origin::start().await;
+    let service = mapping("s2", "other.test", &format!("http://{}", origin.address));
+    let edge = TestEdge::start(vec![app(origin.address), guarded(service)]).await;
+    let head = |host: &str| {
+        format!("POST /upload HTTP/1.1\r\nhost: {host}\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+    };
+
+    let mut open = tls(&edge, "app.test", b"http/1.1").await.unwrap();
+    open.write_all(head("app.test").as_bytes()).await.unwrap();
+    let leave = read_some(&mut open).await;
+    open.write_all(b"12345").await.unwrap();
+    let answer = read_some(&mut open).await;
+    let mut closed = tls(&edge, "other.test", b"http/1.1").await.unwrap();
+    closed.write_all(head("other.test").as_bytes()).await.unwrap();
+    let refused = read_some(&mut closed).await;
+
+    assert_eq!(
+        (status(&leave), status(&answer), status(&refused)),
+        (100, 200, 401)
+    );
+}
+
+#[tokio::test]
 async fn a_closed_route_ends_what_lives_under_it() {
     for version in [Http::One, Http::Two] {
         let origin = Origin::start().await;
@@ -225,6 +250,13 @@ async fn small_bodies_are_counted() {
 
     assert_eq!(Answer::read(client.send(request).await.unwrap()).await.body, "5");
     assert_eq!(edge.next_log().await.bytes_upload, 5);
+}
+
+async fn read_some(io: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut bytes = vec![0; 16 * 1024];
+    let read = tokio::time::timeout(PATIENCE, io.read(&mut bytes)).await;
+    let size = read.expect("an answer must come").unwrap();
+    String::from_utf8_lossy(&bytes[..size]).into_owned()
 }
 
 /// A body that is fed through a channel without room for more than one piece.

@@ -279,6 +279,10 @@ async fn head_within<T>(wait: Duration, head: impl Future<Output = Result<T, h2:
 }
 
 /// A stream that the target never looked at may be sent again on another connection.
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "the engine takes its errors in boxes"
+)]
 fn upstream_error(error: h2::Error) -> Box<Error> {
     let untouched = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
     let mut error = Error::because(ErrorType::H2Error, "HTTP/2 to the target", error).into_up();
