@@ -44,7 +44,7 @@ pub(crate) fn start(args: &LogArgs) -> anyhow::Result<()> {
     let filter = if level.contains(['=', ',']) {
         EnvFilter::try_new(level)
     } else {
-        EnvFilter::try_new(format!("warn,{}", own_packages(level)))
+        EnvFilter::try_new(format!("warn,{BELOW},{}", own_packages(level)))
     };
     let filter = filter.with_context(|| format!("--log-level {:?} is not a log filter", args.log_level))?;
     let lines = tracing_subscriber::fmt()
@@ -57,6 +57,9 @@ pub(crate) fn start(args: &LogArgs) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Libraries whose errors are the visitor's or the network's and are told by our own lines.
+const BELOW: &str = "boringtun=off,pingora_core=off,pingora_proxy=off";
 
 fn own_packages(level: &str) -> String {
     let packages = [

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use meshgate_proxy::{CertificateSource, Config, ConfigError, SETTINGS};
+use meshgate_proxy::{CertificateSource, Config, SETTINGS};
 
 const CA_DIR: &str = "ca-dir";
 
@@ -17,7 +17,7 @@ pub(crate) struct ProxyArgs {
 
 impl ProxyArgs {
     /// The settings as the proxy wants them. Flags win over the environment.
-    pub(crate) fn config(&self) -> Result<Config, ConfigError> {
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
         let mut config = Config::from_lookup(&|name| self.values.get(name).cloned())?;
         if let Some(dir) = &self.ca_dir {
             config.certificates = CertificateSource::Authority(dir.clone());

@@ -49,12 +49,11 @@ impl std::fmt::Debug for Secrets {
 impl DemoData {
     /// Opens a directory, made when it is not there; a temporary one when none is named.
     pub(super) fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
-        let (path, temporary) = match dir {
-            Some(dir) => (std::path::absolute(dir)?, None),
-            None => {
-                let temporary = tempfile::Builder::new().prefix("meshgate-demo-").tempdir()?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+        let (path, temporary) = if let Some(dir) = dir {
+            (std::path::absolute(dir)?, None)
+        } else {
+            let temporary = tempfile::Builder::new().prefix("meshgate-demo-").tempdir()?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         for part in ["management", "agent", "proxy"] {
             let part = path.join(part);

@@ -139,8 +139,8 @@ async fn echo(mut socket: WebSocket) {
     while let Some(Ok(message)) = socket.recv().await {
         let back = match message {
             Message::Text(_) | Message::Binary(_) => socket.send(message).await,
-            Message::Ping(_) | Message::Pong(_) => Ok(()),
-            Message::Close(_) => return,
+            // The answer to a close goes out with the next look for a message, which then finds none.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
         };
         if back.is_err() {
             return;
