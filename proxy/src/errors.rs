@@ -8,7 +8,7 @@ use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use meshgate_web::{ErrorContext, ErrorKind, ErrorPage, Nonce, Via, preferred, security_headers};
 
-use crate::upstream::{ConnectError, DialError};
+use crate::upstream::{ConnectError, DialError, NoAnswer};
 
 /// Methods that paths of ours take.
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -39,8 +39,12 @@ fn of_dial(error: &DialError, via: Via) -> ErrorKind {
 
 /// The name of a failure of a stream that was open already.
 pub(crate) fn of_stream(error: &io::Error, via: Via) -> ErrorKind {
+    if error.get_ref().is_some_and(|inner| inner.is::<NoAnswer>()) {
+        return ErrorKind::ServiceTimedOut;
+    }
     match (error.kind(), via) {
-        (io::ErrorKind::TimedOut, _) => ErrorKind::ServiceTimedOut,
+        (io::ErrorKind::TimedOut, Via::Peer) => ErrorKind::PeerTimedOut,
+        (io::ErrorKind::TimedOut, Via::Direct) => ErrorKind::ServiceTimedOut,
         (io::ErrorKind::NotConnected, _)
         | (io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable, Via::Peer) => {
             ErrorKind::PeerNotConnected
@@ -117,6 +121,18 @@ mod tests {
             assert_eq!(of_connect(&error, Via::Peer), through_peer, "{error}");
             assert_eq!(of_connect(&error, Via::Direct), direct, "{error}");
         }
+    }
+
+    #[test]
+    fn a_silent_service_and_a_lost_peer_are_told_apart() {
+        let silent = io::Error::from(NoAnswer);
+        let lost = io::Error::from(io::ErrorKind::HostUnreachable);
+        let unanswered = io::Error::from(io::ErrorKind::TimedOut);
+
+        assert_eq!(of_stream(&silent, Via::Peer), ErrorKind::ServiceTimedOut);
+        assert_eq!(of_stream(&lost, Via::Peer), ErrorKind::PeerNotConnected);
+        assert_eq!(of_stream(&lost, Via::Direct), ErrorKind::ConnectionFailed);
+        assert_eq!(of_stream(&unanswered, Via::Peer), ErrorKind::PeerTimedOut);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod stream;
 pub(crate) mod target;
 mod tls;
 
-pub(crate) use connect::ConnectError;
+pub(crate) use connect::{ConnectError, NoAnswer};
 pub(crate) use connector::TargetConnector;
 pub(crate) use dial::{DialError, Dialer, Io, UpstreamAddress};
 pub(crate) use edits::{HOP_BY_HOP, HeaderEdits, nominated};

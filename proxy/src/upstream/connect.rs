@@ -1,5 +1,6 @@
 //! From a target to a stream that a request can be written to: dial, TLS, choice of protocol.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,17 @@ pub(crate) enum ConnectError {
     /// The target does not speak HTTP/2 as it should.
     #[error("could not speak HTTP/2 with the target")]
     Http2(#[from] h2::Error),
+}
+
+/// A target took a request and did not begin to answer in the time that its options allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("target did not begin its answer in time")]
+pub(crate) struct NoAnswer;
+
+impl From<NoAnswer> for io::Error {
+    fn from(error: NoAnswer) -> Self {
+        Self::new(io::ErrorKind::TimedOut, error)
+    }
 }
 
 /// A stream, and what is spoken over it.

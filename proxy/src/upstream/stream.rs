@@ -23,6 +23,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::connect::NoAnswer;
 use super::pool::UpstreamIo;
 use super::target::Target;
 
@@ -167,10 +168,7 @@ impl Patience {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        timer
-            .as_mut()
-            .poll(cx)
-            .map(|()| io::Error::from(io::ErrorKind::TimedOut))
+        timer.as_mut().poll(cx).map(|()| NoAnswer.into())
     }
 }
 

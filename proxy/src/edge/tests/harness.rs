@@ -2,9 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,8 +19,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access_log::{AccessLogSink, Lines};
@@ -135,6 +140,8 @@ pub(super) enum Wire {
     Tcp,
     /// Memory, pumped into a socket: no descriptor, like a stream of a tunnel.
     Duplex,
+    /// The same, until the peer is lost.
+    Losable,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +149,7 @@ pub(super) struct TestDialer {
     dials: AtomicUsize,
     failures: Mutex<VecDeque<DialError>>,
     wire: Mutex<Wire>,
+    lost: CancellationToken,
 }
 
 impl TestDialer {
@@ -153,6 +161,11 @@ impl TestDialer {
         self.failures.lock().push_back(error);
     }
 
+    /// From now on the peer is away.
+    pub(super) fn lose_peer(&self) {
+        self.lost.cancel();
+    }
+
     pub(super) fn lay(&self, wire: Wire) {
         *self.wire.lock() = wire;
     }
@@ -161,6 +174,9 @@ impl TestDialer {
 #[async_trait]
 impl Dialer for TestDialer {
     async fn dial(&self, to: &UpstreamAddress, _deadline: Duration) -> Result<Box<dyn Io>, DialError> {
+        if self.lost.is_cancelled() {
+            return Err(DialError::PeerNotConnected);
+        }
         if let Some(error) = self.failures.lock().pop_front() {
             return Err(error);
         }
@@ -169,14 +185,53 @@ impl Dialer for TestDialer {
             UpstreamAddress::Ip(address) => TcpStream::connect(address).await?,
             UpstreamAddress::Name { host, port } => TcpStream::connect((host.as_str(), *port)).await?,
         };
-        if *self.wire.lock() == Wire::Tcp {
+        let wire = *self.wire.lock();
+        if wire == Wire::Tcp {
             return Ok(Box::new(tcp));
         }
         let (near, mut far) = tokio::io::duplex(64 * 1024);
         tokio::spawn(async move {
             let _ = tokio::io::copy_bidirectional(&mut far, &mut tcp).await;
         });
-        Ok(Box::new(near))
+        if wire == Wire::Duplex {
+            return Ok(Box::new(near));
+        }
+        let lost = Box::pin(self.lost.clone().cancelled_owned());
+        Ok(Box::new(LosableIo { io: near, lost }))
+    }
+}
+
+/// A stream that breaks as one of a tunnel does when its peer goes away.
+#[derive(Debug)]
+struct LosableIo {
+    io: DuplexStream,
+    lost: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl AsyncRead for LosableIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.lost.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::HostUnreachable.into()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for LosableIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -180,6 +180,31 @@ async fn every_failed_hop_has_its_page() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_learn_that_the_peer_went_away() {
+    for version in [Http::One, Http::Two] {
+        for scheme in ["http", "h2c"] {
+            let origin = Origin::start().await;
+            let service = mapping("s1", "app.test", &format!("{scheme}://{}", origin.address));
+            let edge = TestEdge::start(vec![service]).await;
+            edge.dialer.lay(Wire::Losable);
+            let mut client = Client::connect(&edge, "app.test", version).await;
+            let waiting = tokio::spawn(async move { client.get("app.test", "/hang").await });
+            eventually("the request arrives", || origin.requests() == 1).await;
+
+            edge.dialer.lose_peer();
+            let answer = waiting.await.unwrap();
+
+            assert_eq!(answer.status, 502, "{version:?} {scheme}");
+            assert!(
+                answer.body.contains("peer not connected"),
+                "{version:?} {scheme}: {}",
+                answer.body
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_closed_port_is_told_at_once() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await

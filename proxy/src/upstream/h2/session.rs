@@ -20,6 +20,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::timeout;
 
 use super::connection::StreamSlot;
+use crate::upstream::connect::NoAnswer;
 use crate::upstream::stream::ConnectionId;
 
 /// Headers that have no place in HTTP/2 (RFC 9113, 8.2.2).
@@ -272,7 +273,7 @@ fn absolute(scheme: &str, headers: &mut HeaderMap, uri: &Uri) -> Result<Uri> {
 
 async fn head_within<T>(wait: Duration, head: impl Future<Output = Result<T, h2::Error>>) -> Result<T> {
     let answer = timeout(wait, head).await.map_err(|_| {
-        let cause = io::Error::from(io::ErrorKind::TimedOut);
+        let cause = io::Error::from(NoAnswer);
         Error::because(ErrorType::ReadTimedout, "waiting for the target's answer", cause).into_up()
     })?;
     answer.map_err(upstream_error)
