@@ -86,7 +86,7 @@ impl Agent {
         self.stop.cancel();
         self.tracker.close();
         if tokio::time::timeout(DRAIN, self.tracker.wait()).await.is_err() {
-            warn!(
+            info!(
                 open = self.tracker.len(),
                 "Cut connections that did not finish in time"
             );
