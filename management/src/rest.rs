@@ -1,6 +1,6 @@
 //! REST: translation between HTTP and the use-cases.
 //!
-//! One file per resource, one map of errors ([`error`]), one envelope around all answers ([`envelope`]).
+//! One file per resource, one map of errors (`error`), one envelope around all answers (`envelope`).
 //! What no route knows – path or verb – is 404 in plain text, before anybody is asked who he is.
 
 mod access_logs;
@@ -23,8 +23,9 @@ mod users;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get};
+use tokio_util::task::TaskTracker;
 
 use crate::state::State;
 
@@ -68,6 +69,7 @@ pub fn router(state: Arc<State>) -> Router {
         )
         .route("/api/reverse-proxies/clusters", open(get(clusters::list)))
         .route("/api/events/proxy", open(get(access_logs::list)))
+        .route_layer(from_fn_with_state(TaskTracker::new(), envelope::finish))
         .route_layer(from_fn(envelope::wrap))
         .route_layer(from_fn(envelope::preflight))
         .fallback(envelope::not_found)

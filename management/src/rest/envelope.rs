@@ -1,6 +1,6 @@
 //! What is around every answer: request ids, cross-origin headers, and the answers of no route.
 
-use axum::extract::Request;
+use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{
@@ -9,9 +9,11 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use meshgate_proto::{Clock as _, SystemClock, Xid};
+use tokio_util::task::TaskTracker;
 
 use super::caller::Caller;
-use super::error::Fault;
+use super::error::{Fault, RestError};
+use crate::error::UseCaseError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ANY: HeaderValue = HeaderValue::from_static("*");
@@ -35,6 +37,15 @@ pub(super) async fn wrap(request: Request, next: Next) -> Response {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
     }
     response
+}
+
+/// Lets a request run to its end although the client may go away, so that no change is committed without being
+/// told. A handler that panics becomes a fault of ours.
+pub(super) async fn finish(Shared(tasks): Shared<TaskTracker>, request: Request, next: Next) -> Response {
+    match tasks.spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => RestError::from(UseCaseError::internal(error)).into_response(),
+    }
 }
 
 /// Answers a browser that asks whether it may call a route: anybody may try, with a token of his.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::router;
+use crate::changes::Change;
 use crate::test_support::{TestAccount, World};
 
 /// What came back.
@@ -330,4 +331,27 @@ async fn secrets_are_never_in_an_answer() {
     );
     assert_eq!(answer["auth"].get("link_auth"), None);
     assert_eq!(answer["targets"][0]["options"]["request_timeout"], "1m30s");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_no_change_untold() {
+    let world = World::new().await;
+    let account = world.account().await;
+    let peer = world.peer(&account, "peer1", 7).await;
+    world.proxy("proxy.test", None).await;
+    let mut news = world.state.changes.subscribe();
+    let service = json!({"name": "w", "domain": "w.proxy.test", "enabled": true,
+        "auth": {"password_auth": {"enabled": true, "password": "hunter2"}},
+        "targets": [{"target_id": peer.as_str(), "target_type": "peer", "port": 80, "enabled": true}]});
+
+    let request = call(&world, &account, "POST", "/api/reverse-proxies/services", service);
+    let gone = futures::future::poll_immediate(request).await;
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), news.recv()).await;
+
+    assert!(gone.is_none());
+    let Change::Service { service, .. } = told.unwrap().unwrap() else {
+        panic!("another change")
+    };
+    let stored = world.state.store.service(&account.scope, &service).await.unwrap();
+    assert!(stored.is_some());
 }
