@@ -293,6 +293,24 @@ impl Tx {
         Ok(())
     }
 
+    /// Puts the peer of a proxy into another cluster.
+    pub async fn move_proxy_peer(
+        &mut self,
+        scope: &Scope,
+        id: &PeerId,
+        cluster: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE peers SET proxy_cluster = $3 WHERE account_id = $1 AND id = $2 AND proxy_embedded = TRUE",
+        )
+        .bind(scope.account().as_str())
+        .bind(id.as_str())
+        .bind(cluster)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
     /// Keeps what a peer told at a login: its meta data, keys, labels, addresses and the time.
     pub async fn update_peer_login(&mut self, scope: &Scope, peer: &PeerRow) -> Result<(), StoreError> {
         sqlx::query(

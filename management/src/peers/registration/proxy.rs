@@ -9,6 +9,7 @@ use crate::actor::Scope;
 use crate::changes::Change;
 use crate::error::UseCaseError;
 use crate::state::State;
+use crate::store::Tx;
 use crate::store::peers::{PeerMeta, PeerRow};
 
 /// System name that marks peers of proxies.
@@ -17,7 +18,7 @@ const PROXY_OS: &str = "proxy";
 /// Registers the peer of a proxy in an account; does nothing when it is there already.
 ///
 /// The peer is ephemeral, in no group (so no policy names it), and reaches only what services of the
-/// cluster lead to.
+/// cluster lead to. A proxy that moved to another cluster keeps its peer, which moves along.
 pub async fn register_proxy_peer(
     state: &State,
     account: &AccountId,
@@ -26,35 +27,47 @@ pub async fn register_proxy_peer(
 ) -> Result<PeerId, UseCaseError> {
     let scope = Scope::authenticated(account.clone());
     let mut tx = state.store.begin().await?;
-    if let Some(known) = tx.peer_by_key_anywhere(&key).await? {
-        return same_peer(&known, account, cluster);
-    }
-    let row = tx
-        .account(&scope)
+    let known = tx.peer_by_key_anywhere(&key).await?;
+    let id = match known {
+        Some(known) if known.account_id != *account || !known.proxy_embedded => {
+            return Err(UseCaseError::Conflict("key belongs to another peer".to_owned()));
+        }
+        Some(known) if known.proxy_cluster == cluster => return Ok(known.id),
+        Some(known) => {
+            tx.move_proxy_peer(&scope, &known.id, cluster).await?;
+            tx.bump_network_serial(&scope).await?;
+            known.id
+        }
+        None => {
+            insert(
+                &mut tx,
+                &scope,
+                new_peer(account, key, cluster, state.clock.now()),
+            )
+            .await?
+        }
+    };
+    tx.commit().await?;
+    tracing::info!(peer.id = %id, peer.key = %key.short(), cluster, "Peer of a proxy registered");
+    state.changes.publish(Change::Peer {
+        account: account.clone(),
+        peer: id.clone(),
+    });
+    Ok(id)
+}
+
+async fn insert(tx: &mut Tx, scope: &Scope, mut peer: PeerRow) -> Result<PeerId, UseCaseError> {
+    let account = tx
+        .account(scope)
         .await?
         .ok_or_else(|| UseCaseError::not_found("account"))?;
-    let mut peer = new_peer(account, key, cluster, state.clock.now());
-    admit(&mut tx, &scope, &row, &mut peer, true)
+    admit(tx, scope, &account, &mut peer, true)
         .await
         .map_err(|refused| match refused {
             Refused::NoAddress => UseCaseError::Precondition(refused.to_string()),
             Refused::Store(error) => error.into(),
         })?;
-    tx.commit().await?;
-    tracing::info!(peer.id = %peer.id, peer.key = %key.short(), cluster, "Peer of a proxy registered");
-    state.changes.publish(Change::Peer {
-        account: account.clone(),
-        peer: peer.id.clone(),
-    });
     Ok(peer.id)
-}
-
-fn same_peer(known: &PeerRow, account: &AccountId, cluster: &str) -> Result<PeerId, UseCaseError> {
-    if known.account_id == *account && known.proxy_embedded && known.proxy_cluster == cluster {
-        Ok(known.id.clone())
-    } else {
-        Err(UseCaseError::Conflict("key belongs to another peer".to_owned()))
-    }
 }
 
 fn new_peer(account: &AccountId, key: WgPublicKey, cluster: &str, now: UnixTime) -> PeerRow {

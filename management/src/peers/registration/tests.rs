@@ -32,17 +32,48 @@ async fn the_peer_of_a_proxy_is_registered_once_and_in_no_group() {
 }
 
 #[tokio::test]
-async fn the_key_of_another_peer_is_a_conflict() {
+async fn a_proxy_that_changes_its_cluster_keeps_its_peer() {
     let world = World::new().await;
     let account = world.account().await;
     let key = WgPrivateKey::generate().public();
-    register_proxy_peer(&world.state, account.scope.account(), key, "c")
+    let register = |cluster| register_proxy_peer(&world.state, account.scope.account(), key, cluster);
+
+    let before = register("c").await.unwrap();
+    let after = register("d").await.unwrap();
+
+    let row = world
+        .state
+        .store
+        .peer(&account.scope, &after)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(before, after);
+    assert_eq!(row.proxy_cluster, "d");
+}
+
+#[tokio::test]
+async fn the_key_of_another_peer_is_a_conflict() {
+    let world = World::new().await;
+    let (account, other) = (world.account().await, world.account().await);
+    let machine = world.peer(&account, "a", 2).await;
+    let machine = world
+        .state
+        .store
+        .peer(&account.scope, &machine)
+        .await
+        .unwrap()
+        .unwrap();
+    let proxy = WgPrivateKey::generate().public();
+    register_proxy_peer(&world.state, other.scope.account(), proxy, "c")
         .await
         .unwrap();
 
-    let other_cluster = register_proxy_peer(&world.state, account.scope.account(), key, "d").await;
+    for key in [machine.key, proxy] {
+        let refused = register_proxy_peer(&world.state, account.scope.account(), key, "c").await;
 
-    assert!(matches!(other_cluster, Err(UseCaseError::Conflict(_))));
+        assert!(matches!(refused, Err(UseCaseError::Conflict(_))));
+    }
 }
 
 #[tokio::test]

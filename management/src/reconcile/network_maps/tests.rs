@@ -35,6 +35,28 @@ async fn a_service_connects_the_proxy_with_its_target() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_leaves_the_cluster_leaves_the_target() {
+    let world = World::new().await;
+    let account = world.account().await;
+    let target = world.peer(&account, "target", 2).await;
+    let maps = NetworkMaps::start(Arc::clone(&world.state));
+    let key = WgPrivateKey::generate().public();
+    let register = |cluster| register_proxy_peer(&world.state, account.scope.account(), key, cluster);
+    register("proxy.test").await.unwrap();
+    let mut at_target = attach(&maps, &account, &target).await;
+    next(&mut at_target).await;
+
+    service(&world, &account, &target, 7777).await;
+    let before = next(&mut at_target).await;
+    register("elsewhere.test").await.unwrap();
+    let after = next(&mut at_target).await;
+
+    assert_eq!(before.remote_peers.len(), 1);
+    assert!(after.remote_peers.is_empty());
+    maps.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_lagging_account_looks_at_everything_again() {
     let world = World::new().await;
     let account = world.account().await;
