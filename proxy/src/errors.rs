@@ -39,7 +39,10 @@ fn of_dial(error: &DialError, via: Via) -> ErrorKind {
 
 /// The name of a failure of a stream that was open already.
 pub(crate) fn of_stream(error: &io::Error, via: Via) -> ErrorKind {
-    if error.get_ref().is_some_and(|inner| inner.is::<NoAnswer>()) {
+    if error
+        .get_ref()
+        .is_some_and(<dyn Error + Send + Sync>::is::<NoAnswer>)
+    {
         return ErrorKind::ServiceTimedOut;
     }
     match (error.kind(), via) {
