@@ -145,7 +145,7 @@ impl Proxy {
                 Err(StartError::refused(&error))
             }
             Ok(Ok(FirstContact::Unreachable(error))) => {
-                tracing::warn!(error = %error, "Management cannot be reached yet; the proxy keeps trying");
+                tracing::info!(management = error.address, "Proxy runs and waits for management");
                 Ok(running)
             }
             Ok(Ok(FirstContact::Connected) | Err(_)) => Ok(running),

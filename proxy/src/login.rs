@@ -25,6 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use meshgate_proto::Clock;
 use meshgate_web::{ErrorKind, LOGIN_PATH};
+use tokio::sync::Semaphore;
 
 use crate::access::{self, Arrival, AuthSession, Decision, Facts, Permitted};
 use crate::routing::{Route, RouteState};
@@ -36,6 +37,10 @@ use answers::{answer, challenged, denied};
 use attempts::Attempts;
 use return_path::ReturnPath;
 use session::Sessions;
+
+/// Secrets that management is asked about at once. It spends memory on each, and shares the connection with
+/// everything else; what is beyond is told to wait.
+const CHECKS: usize = 32;
 
 /// The head of a request, as login needs it.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,7 @@ pub(crate) struct Login {
     authenticator: Arc<dyn Authenticator>,
     sessions: Sessions,
     attempts: Attempts,
+    checks: Semaphore,
     clock: Arc<dyn Clock>,
     requests: AtomicU64,
 }
@@ -99,6 +105,7 @@ impl Login {
             authenticator,
             sessions: Sessions::new(),
             attempts: Attempts::new(),
+            checks: Semaphore::new(CHECKS),
             clock,
             requests: AtomicU64::new(0),
         }

@@ -1,6 +1,6 @@
 //! Makes the effects of a message true: routes, tunnels and reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshgate_proto::{Mapping, ServiceId};
@@ -18,6 +18,8 @@ pub(crate) struct Applier {
     board: Arc<StatusBoard>,
     /// Services whose host another service serves.
     shadowed: BTreeMap<ServiceId, Arc<Mapping>>,
+    /// Services whose mapping was understood and cannot be served.
+    refused: BTreeSet<ServiceId>,
 }
 
 impl Applier {
@@ -28,6 +30,7 @@ impl Applier {
             tunnels,
             board,
             shadowed: BTreeMap::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -37,7 +40,9 @@ impl Applier {
         for effect in effects {
             match effect {
                 Effect::Refresh(mapping) => {
-                    self.require_tunnel(&mapping);
+                    if !self.refused.contains(&mapping.id) {
+                        self.require_tunnel(&mapping);
+                    }
                     continue;
                 }
                 Effect::Serve { mapping, live } => self.serve(&mapping, live),
@@ -65,6 +70,7 @@ impl Applier {
             Ok(route) => route,
             Err(error) => return self.refuse(mapping, &error),
         };
+        self.refused.remove(&mapping.id);
         self.table.put(route, live);
         self.require_tunnel(mapping);
         if let Some(rival) = self.table.rival(&mapping.id, &mapping.domain) {
@@ -82,6 +88,7 @@ impl Applier {
     fn refuse(&mut self, mapping: &Mapping, error: &Unservable) {
         tracing::warn!(service.id = %mapping.id, error = %error, "Service cannot be served");
         self.tunnels.release(&mapping.id, None);
+        self.refused.insert(mapping.id.clone());
         match error {
             Unservable::Mode(_) => self.table.remove(&mapping.id),
             Unservable::Policy(_) | Unservable::Path(_) | Unservable::Target { .. } => {
@@ -122,6 +129,7 @@ impl Applier {
     }
 
     fn withdraw(&mut self, service: &ServiceId) {
+        self.refused.remove(service);
         self.shadowed.remove(service);
         self.table.remove(service);
         self.tunnels.release(service, None);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use meshgate_proto::ProxyHello;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,8 @@ impl Control {
         self.health.set_connected(true);
         tracing::info!(management = self.client.address(), "Mapping stream is open");
         state.handle_started();
+        // A wish from before this stream is what its snapshot fulfils.
+        let _ = self.resync.notified().now_or_never();
         let ended = loop {
             let step = step(&mut stream, state, &mut self.applier, &self.health, &self.resync).await;
             match step {

@@ -281,7 +281,12 @@ async fn ports_below_http_are_reported_and_never_served() {
         Some("tcp services are not supported yet")
     );
     assert_eq!(bench.service_of("s1"), None);
-    assert!(seen.peers.is_empty());
+    server.until(|seen| seen.acks == 1).await;
+    server.end_stream(Status::internal("restart")).await;
+    server.until(|seen| seen.acks == 2).await;
+    server.send(batch(&["s2"], false)).await;
+    let seen = server.until(|seen| !seen.peers.is_empty()).await;
+    assert_eq!(seen.peers[0].service_id, "s2");
 }
 
 #[tokio::test]

@@ -132,6 +132,10 @@ impl Login {
             .attempts
             .begin(request.client_ip, &route.service_id, self.clock.now())
             .map_err(|wait| Failed::TooMany(Some(wait)))?;
+        let Ok(_turn) = self.checks.try_acquire() else {
+            attempt.succeeded();
+            return Err(Failed::TooMany(None));
+        };
         let checked = self
             .authenticator
             .authenticate(&route.service_id, &route.account_id, credential)
