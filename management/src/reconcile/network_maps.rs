@@ -1,7 +1,7 @@
 //! Publishes network maps: one task per account that somebody syncs with keeps the account's model in memory,
 //! follows committed changes step by step, and hands each connected peer its newest map.
 //!
-//! The first change is published at once, further ones at most once a second; a peer whose map is the same
+//! The first change is published at once, further ones after a pause that grows with what maps cost; a peer whose map is the same
 //! gets nothing. A slow peer is never queued for: an older map that it did not take yet is replaced.
 
 mod access;

@@ -24,8 +24,12 @@ use crate::network_map::{AccountModel, network_map};
 use crate::state::State;
 use crate::store::StoreError;
 
-/// Shortest time between two rounds of maps.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest pause between two rounds of maps: a service and its proxy's peer come within it.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause: an account whose maps are dear to compute is recomputed this rarely.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a round, as a multiple of what the round took.
+const PAUSE_FACTOR: u32 = 10;
 /// Wait before the store is asked again after a fault.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a task looks whether news was lost.
@@ -201,6 +205,7 @@ impl Publisher {
 
     /// Computes the maps that may be different and hands out those that are.
     async fn publish(&mut self) {
+        let began = Instant::now();
         let peers: Vec<PeerId> = match &self.dirty {
             Dirty::All => self.attached.keys().cloned().collect(),
             Dirty::Peers(peers) => peers.iter().cloned().collect(),
@@ -231,7 +236,7 @@ impl Publisher {
         }
         self.dirty = Dirty::Peers(BTreeSet::new());
         self.serial = Serial::Stored;
-        self.not_before = Instant::now() + MIN_INTERVAL;
+        self.not_before = Instant::now() + pause_after(began.elapsed());
         if published > 0 {
             debug!(account.id = %self.scope.account(), ?serial, published, "Network maps published");
         }
@@ -258,4 +263,9 @@ impl Publisher {
         }
         Ok(model.network.serial)
     }
+}
+
+/// Keeps an account's maps to a tenth of the time, within bounds.
+fn pause_after(round: Duration) -> Duration {
+    round.saturating_mul(PAUSE_FACTOR).clamp(MIN_PAUSE, MAX_PAUSE)
 }
