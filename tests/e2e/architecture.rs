@@ -188,7 +188,10 @@ fn files_are_laid_out_as_agreed() {
         }
         let generated = file.ends_with("proto/src/pb.rs");
         if !generated && (text.contains(concat!("#[", "allow(")) || text.contains(concat!("#![", "allow("))) {
-            wrong.push(format!("{}: expect with a reason instead of allow", file.display()));
+            wrong.push(format!(
+                "{}: expect with a reason instead of allow",
+                file.display()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -8,15 +8,15 @@ use meshgate_tests::{Access, Deployment, HttpVersion, eventually};
 use rustls::AlertDescription;
 
 #[tokio::test]
-async fn unknown_server_name_gets_a_tls_alert() {
+async fn server_name_outside_the_domain_gets_a_tls_alert() {
     let deployment = Deployment::shared().await;
     deployment.publish("sni", Access::Open).await;
     // The last one is an address: the handshake then names no server.
     for name in [
-        "unknown.proxy.test",
+        "unknown.test",
         "sni.proxy.test.evil.test",
         "test",
-        "a.b.sni.proxy.test",
+        "notproxy.test",
         "127.0.0.1",
     ] {
         let refused = raw::tls(
@@ -34,10 +34,25 @@ async fn unknown_server_name_gets_a_tls_alert() {
         let alert = matches!(
             cause,
             Some(rustls::Error::AlertReceived(
-                AlertDescription::UnrecognisedName | AlertDescription::HandshakeFailure
+                AlertDescription::UnrecognisedName | AlertDescription::AccessDenied
             ))
         );
         assert!(alert, "{name}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_name_below_the_domain_gets_a_page_that_says_so() {
+    let deployment = Deployment::shared().await;
+    for version in HttpVersion::ALL {
+        let client = deployment.client(version);
+        for name in ["unknown.proxy.test", "a.b.unknown.proxy.test", "proxy.test"] {
+            let page = client.expect(name, "/", 404).await;
+            assert!(
+                page.as_ref().is_ok_and(|page| page.contains("No service")),
+                "{name}: {page:?}"
+            );
+        }
     }
 }
 
@@ -123,12 +138,62 @@ async fn host_of_another_service_than_the_server_name_is_misdirected() {
 }
 
 #[tokio::test]
+async fn second_name_in_an_h2_request_changes_nothing() {
+    let deployment = Deployment::shared().await;
+    let own = deployment.publish("one-name", Access::Open).await;
+    let other = deployment.publish("other-name", Access::Open).await;
+    let mut connection = h2_connection(&deployment, &own.domain).await;
+
+    let request = Request::get(format!("https://{}/two-names", own.domain)).header("host", &other.domain);
+    let (answer, _) = connection.send_request(request.body(()).unwrap(), true).unwrap();
+    let status = answer.await.map(|answer| answer.status().as_u16());
+
+    let seen = deployment.origin.seen();
+    let seen = seen.iter().filter(|seen| seen.path == "/two-names");
+    let confused = seen
+        .filter(|seen| format!("{seen:?}").contains("other-name"))
+        .count();
+    assert_eq!(confused, 0, "the origin hears of the asked name alone");
+    assert!(matches!(status, Ok(200 | 400 | 421) | Err(_)), "{status:?}");
+}
+
+#[tokio::test]
+async fn h2_body_longer_than_announced_never_becomes_a_request() {
+    let deployment = Deployment::shared().await;
+    let service = deployment.publish("longer", Access::Open).await;
+    let mut connection = h2_connection(&deployment, &service.domain).await;
+    let whole = deployment.origin.uploads().len();
+    let body = "abc GET /smuggled HTTP/1.1";
+
+    let request = Request::post(format!("https://{}/longer", service.domain)).header("content-length", 3);
+    let (answer, mut stream) = connection.send_request(request.body(()).unwrap(), false).unwrap();
+    stream
+        .send_data(Bytes::from_static(body.as_bytes()), true)
+        .unwrap();
+    let answer = answer.await;
+
+    let refused = answer
+        .as_ref()
+        .map_or(true, |answer| answer.status().is_client_error());
+    assert!(refused, "{answer:?}");
+    let uploads = deployment.origin.uploads();
+    assert!(
+        uploads[whole..]
+            .iter()
+            .all(|upload| !upload.excerpt.contains("smuggled")),
+        "{uploads:?}"
+    );
+    let client = deployment.client(HttpVersion::H2);
+    assert!(client.expect(&service.domain, "/", 200).await.is_ok());
+}
+
+#[tokio::test]
 async fn service_that_this_proxy_cannot_serve_is_reported_and_hurts_no_other() {
     let deployment = Deployment::shared().await;
     let good = deployment.publish("good", Access::Open).await;
     let rest = deployment.rest();
     let mut request = deployment.service_request("broken", Access::Open).await;
-    request["mode"] = "tcp".into();
+    request["mode"] = "tls".into();
     request["listen_port"] = 22_022.into();
     request["targets"][0]["protocol"] = "tcp".into();
     request.as_object_mut().unwrap().remove("auth");

@@ -4,14 +4,18 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use meshgate_tests::origin::{CLOSE_CODE, Received};
-use meshgate_tests::{Access, Demo, Deployment, HttpVersion, Part, Payload, eventually};
+use meshgate_tests::{Access, Demo, Deployment, HttpVersion, Part, Payload, eventually, raw};
 use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 const HUNDRED_MEGABYTES: u64 = 100_000_000;
 
 /// More than this would mean that a part keeps what passes through it.
 const MEMORY_GROWTH: u64 = 60 << 20;
+
+/// Longer than any wait of the edge for a part of a request.
+const LONG_LIVED: Duration = Duration::from_secs(13);
 
 /// Longest wait for a whole transfer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -274,6 +278,41 @@ async fn websocket_of_a_protected_service_opens_with_a_session() {
 
     socket.echo(Message::text("hello")).await.unwrap();
     socket.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn connection_in_use_is_kept() {
+    let deployment = Deployment::shared().await;
+    let service = deployment.publish("kept", Access::Open).await;
+    let stream = raw::tls(
+        &deployment.ca_file(),
+        deployment.edge(),
+        &service.domain,
+        &["http/1.1"],
+    )
+    .await
+    .unwrap();
+    let mut stream = tokio::io::BufStream::new(stream);
+    let request = format!("GET /kept HTTP/1.1\r\nHost: {}\r\n\r\n", service.domain);
+    let begin = Instant::now();
+    let mut answers = 0;
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    while begin.elapsed() < LONG_LIVED {
+        pace.tick().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+
+        let answer = raw::read_answer(&mut stream).await;
+
+        assert_eq!(
+            answer,
+            Some(200),
+            "after {answers} answers and {:?}",
+            begin.elapsed()
+        );
+        answers += 1;
+    }
+    assert_eq!(deployment.origin.hits("/kept"), answers);
 }
 
 #[tokio::test]

@@ -123,9 +123,25 @@ impl Client {
     }
 }
 
-/// The beginning of a body, for a failure message.
+/// What a failure message needs of a body: of a page the text for people, else the beginning.
 pub fn shorten(body: &str) -> String {
-    body.chars().take(400).collect()
+    let text = body.split_once("</style>").map_or(body, |(_, text)| text);
+    let mut tags = 0_u32;
+    let visible = text.chars().filter(|character| {
+        match character {
+            '<' => tags += 1,
+            '>' => tags = tags.saturating_sub(1),
+            _ => return tags == 0,
+        }
+        false
+    });
+    let text = if body.trim_start().starts_with('<') {
+        visible.collect()
+    } else {
+        text.to_owned()
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(400).collect()
 }
 
 /// Resolves every name to the edge.

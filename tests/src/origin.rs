@@ -7,6 +7,7 @@
 //! | `GET /hold` | none, ever |
 //! | `POST`, `PUT` | length, SHA-256 and the beginning of the body |
 //! | WebSocket upgrade on any path | every message comes back; the text `close` makes the server close |
+//! | a gRPC call | 404 with a page, as web servers answer what they do not know |
 //! | anything else | method, path and headers as they arrived |
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{any, get};
 use axum::{Json, RequestPartsExt as _};
 use futures::{StreamExt as _, stream};
@@ -234,6 +235,13 @@ async fn anything(State(state): State<Arc<Shared>>, request: Request) -> Respons
     if let Ok(upgrade) = parts.extract::<WebSocketUpgrade>().await {
         return upgrade.on_upgrade(echo_messages);
     }
+    if echo
+        .all("content-type")
+        .iter()
+        .any(|kind| kind.starts_with("application/grpc"))
+    {
+        return (StatusCode::NOT_FOUND, Html("<h1>Not found</h1>")).into_response();
+    }
     if matches!(parts.method, Method::POST | Method::PUT) {
         return upload(&state, body).await;
     }
@@ -278,8 +286,8 @@ async fn echo_messages(mut socket: WebSocket) {
                 return;
             }
             Message::Text(_) | Message::Binary(_) => socket.send(message).await,
-            Message::Ping(_) | Message::Pong(_) => Ok(()),
-            Message::Close(_) => return,
+            // The answer to a closing frame goes out when the socket is asked for more.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
         };
         if back.is_err() {
             return;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -83,4 +83,27 @@ pub async fn exchange(ca_file: &Path, edge: SocketAddr, name: &str, request: &[u
 /// Status code of an HTTP/1 answer; none when the connection was closed without one.
 pub fn status(answer: &str) -> Option<u16> {
     answer.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Reads one answer with a length from a connection that stays open, and returns its status; none when the
+/// connection has ended.
+pub async fn read_answer(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<u16> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.ok()?;
+    let found = status(&line)?;
+    let mut length = 0;
+    loop {
+        line.clear();
+        stream.read_line(&mut line).await.ok()?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().ok()?
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(found)
 }
