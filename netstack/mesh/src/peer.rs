@@ -152,7 +152,10 @@ impl PeerConnection {
         if !matches!(self.link, Link::Silent { .. }) {
             self.set_reach(Reach::Possible);
         }
-        if returned && self.link == Link::Established && self.direct.chosen().is_none() {
+        if returned {
+            self.direct.clear();
+        }
+        if returned && self.link == Link::Established {
             self.link = Link::Trying(Some(now + ANSWER_PATIENCE));
             self.invited = true;
             self.own_move = Some(now + CHECK_AFTER);

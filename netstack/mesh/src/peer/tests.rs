@@ -315,6 +315,25 @@ fn a_peer_that_lost_only_the_relay_stays_on_its_direct_path() {
     assert_eq!(sim.peer.route(), Route::Direct(address(1)));
 }
 
+#[test]
+fn a_peer_that_left_and_came_back_is_met_at_the_relay_first() {
+    let mut sim = Sim::connected(Role::Controller);
+    sim.candidate(1);
+    sim.probe_answer(1);
+    sim.pass(5.0);
+    sim.probe_answer(1);
+    sim.offline();
+
+    let mut outputs = sim.online();
+    outputs.extend(sim.pass(1.0));
+
+    assert!(outputs.contains(&RELAY), "{outputs:?}");
+    assert!(
+        outputs.contains(&Output::Initiate) && outputs.contains(&Output::Offer),
+        "{outputs:?}"
+    );
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Input {
     RelayUp,
