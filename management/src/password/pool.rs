@@ -95,6 +95,9 @@ impl From<PasswordFault> for PasswordError {
 pub trait PasswordHasher: Send + Sync + std::fmt::Debug {
     /// Hashes a secret.
     async fn hash(&self, secret: Secret<String>) -> Result<PasswordHash, PasswordError>;
+
+    /// True when the hash is one of the secret.
+    async fn matches(&self, secret: Secret<String>, hash: PasswordHash) -> Result<bool, PasswordError>;
 }
 
 #[async_trait]
@@ -102,7 +105,14 @@ impl PasswordHasher for PasswordPool {
     async fn hash(&self, secret: Secret<String>) -> Result<PasswordHash, PasswordError> {
         Self::hash(self, secret).await
     }
+
+    async fn matches(&self, secret: Secret<String>, hash: PasswordHash) -> Result<bool, PasswordError> {
+        self.verify(OPERATORS, secret, vec![hash]).await
+    }
 }
+
+/// The line in which operators' secrets stand.
+const OPERATORS: &str = "operators";
 
 /// Handle to the threads; they end with its last clone.
 #[derive(Clone, Debug)]

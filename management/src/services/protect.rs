@@ -3,7 +3,7 @@
 use meshgate_proto::{GroupId, Secret};
 
 use crate::error::UseCaseError;
-use crate::password::PasswordHasher;
+use crate::password::{PasswordHash, PasswordHasher};
 use crate::services::input::AuthInput;
 use crate::store::service_records::{BearerAuth, ServiceAuth, StoredHeader, StoredSecret};
 
@@ -11,22 +11,24 @@ use crate::store::service_records::{BearerAuth, ServiceAuth, StoredHeader, Store
 #[derive(Clone, Debug)]
 pub(super) struct HashedAuth(ServiceAuth);
 
-/// Hashes the secrets that were given.
+/// Hashes the secrets that were given. One that is the same as what is stored counts as left empty, so that its
+/// sessions live on.
 pub(super) async fn hash(
     passwords: &dyn PasswordHasher,
     auth: AuthInput,
+    stored: &ServiceAuth,
 ) -> Result<HashedAuth, UseCaseError> {
     let mut hashed = ServiceAuth::default();
     if let Some(method) = auth.password_auth {
         hashed.password = Some(StoredSecret {
             enabled: method.enabled,
-            hash: hash_one(passwords, method.password).await?,
+            hash: hash_one(passwords, method.password, hash_of(stored.password.as_ref())).await?,
         });
     }
     if let Some(method) = auth.pin_auth {
         hashed.pin = Some(StoredSecret {
             enabled: method.enabled,
-            hash: hash_one(passwords, method.pin).await?,
+            hash: hash_one(passwords, method.pin, hash_of(stored.pin.as_ref())).await?,
         });
     }
     hashed.bearer = auth.bearer_auth.map(|method| BearerAuth {
@@ -34,17 +36,34 @@ pub(super) async fn hash(
         groups: method.distribution_groups.into_iter().map(GroupId::new).collect(),
     });
     for method in auth.header_auths {
+        let before = stored
+            .headers
+            .iter()
+            .find(|other| other.header.eq_ignore_ascii_case(&method.header));
+        let hash = hash_one(passwords, method.value, before.map_or("", |before| &before.hash)).await?;
         hashed.headers.push(StoredHeader {
             enabled: method.enabled,
             header: method.header,
-            hash: hash_one(passwords, method.value).await?,
+            hash,
         });
     }
     Ok(HashedAuth(hashed))
 }
 
-async fn hash_one(passwords: &dyn PasswordHasher, secret: Secret<String>) -> Result<String, UseCaseError> {
+fn hash_of(stored: Option<&StoredSecret>) -> &str {
+    stored.map_or("", |stored| &stored.hash)
+}
+
+async fn hash_one(
+    passwords: &dyn PasswordHasher,
+    secret: Secret<String>,
+    stored: &str,
+) -> Result<String, UseCaseError> {
     if secret.expose().is_empty() {
+        return Ok(String::new());
+    }
+    let same = passwords.matches(secret.clone(), PasswordHash::new(stored));
+    if !stored.is_empty() && matches!(same.await, Ok(true)) {
         return Ok(String::new());
     }
     Ok(passwords.hash(secret).await?.into_string())

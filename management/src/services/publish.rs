@@ -25,11 +25,12 @@ pub async fn create(state: &State, actor: &Actor, input: ServiceInput) -> Result
     if checked.listen_port != 0 {
         allow_port(&cluster, checked.mode)?;
     }
-    let auth = protect::hash(state.passwords.as_ref(), checked.auth.clone()).await?;
+    let nothing = ServiceAuth::default();
+    let auth = protect::hash(state.passwords.as_ref(), checked.auth.clone(), &nothing).await?;
     let mut record = new_record(state, actor.scope(), checked, cluster.address, now);
 
     let mut tx = state.store.begin().await?;
-    record.service.auth = auth.merge(&ServiceAuth::default())?;
+    record.service.auth = auth.merge(&nothing)?;
     check_references(&mut tx, actor.scope(), &record.targets).await?;
     refuse_taken(&mut tx, &record.service.domain).await?;
     assign_port(state, &mut tx, &mut record.service).await?;
@@ -56,7 +57,8 @@ pub async fn update(
         .ok_or_else(not_found)?;
     refuse_fixed(&before.service, &checked)?;
     let cluster = cluster_after(state, actor.scope(), &before.service, &checked).await?;
-    let auth = protect::hash(state.passwords.as_ref(), checked.auth.clone()).await?;
+    let stored = &before.service.auth;
+    let auth = protect::hash(state.passwords.as_ref(), checked.auth.clone(), stored).await?;
 
     let mut tx = state.store.begin().await?;
     let before = tx
@@ -65,7 +67,7 @@ pub async fn update(
         .ok_or_else(not_found)?
         .service;
     refuse_fixed(&before, &checked)?;
-    let mut record = changed_record(&before, checked, cluster, auth)?;
+    let mut record = changed_record(state, &before, checked, cluster, auth)?;
     check_references(&mut tx, actor.scope(), &record.targets).await?;
     if record.service.domain != before.domain {
         refuse_taken(&mut tx, &record.service.domain).await?;

@@ -8,7 +8,9 @@ use crate::actor::Scope;
 use crate::error::UseCaseError;
 use crate::session::SessionKey;
 use crate::state::State;
-use crate::store::service_records::{ServiceAuth, ServiceRecord, ServiceRow, ServiceSource, TargetRow};
+use crate::store::service_records::{
+    ServiceAuth, ServiceRecord, ServiceRow, ServiceSource, StoredHeader, StoredSecret, TargetRow,
+};
 
 pub(super) fn new_record(
     state: &State,
@@ -50,20 +52,25 @@ pub(super) fn new_record(
     ServiceRecord { service, targets }
 }
 
+/// What the wishes make of a service. When a secret or a scheme of it goes, its session key goes too: whoever
+/// logged in with what is gone has to log in again.
 pub(super) fn changed_record(
+    state: &State,
     before: &ServiceRow,
     checked: CheckedService,
     cluster: String,
     auth: HashedAuth,
 ) -> Result<ServiceRecord, UseCaseError> {
-    let service = ServiceRow {
+    let auth = auth.merge(&before.auth)?;
+    let revoked = withdraws(&before.auth, &auth);
+    let mut service = ServiceRow {
         name: checked.name,
         domain: checked.domain,
         proxy_cluster: cluster,
         enabled: checked.enabled,
         pass_host_header: checked.pass_host_header,
         rewrite_redirects: checked.rewrite_redirects,
-        auth: auth.merge(&before.auth)?,
+        auth,
         restrictions: checked.restrictions,
         listen_port: checked.listen_port,
         port_auto_assigned: false,
@@ -71,8 +78,31 @@ pub(super) fn changed_record(
         access_groups: checked.access_groups,
         ..before.clone()
     };
+    if revoked {
+        let key = SessionKey::generate();
+        service.session_private_key = state.at_rest.seal(key.expose_text().expose());
+        service.session_public_key = key.public_text();
+    }
     let targets = target_rows(&service, checked.targets, before.created_at);
     Ok(ServiceRecord { service, targets })
+}
+
+/// True when something that opened the service before no longer does.
+fn withdraws(before: &ServiceAuth, after: &ServiceAuth) -> bool {
+    let gone = |before: &Option<StoredSecret>, after: &Option<StoredSecret>| {
+        before
+            .as_ref()
+            .is_some_and(|secret| secret.enabled && after.as_ref() != Some(secret))
+    };
+    let bearer_gone = before
+        .bearer
+        .as_ref()
+        .is_some_and(|bearer| bearer.enabled && after.bearer.as_ref() != Some(bearer));
+    let header_gone = |header: &StoredHeader| header.enabled && !after.headers.contains(header);
+    gone(&before.password, &after.password)
+        || gone(&before.pin, &after.pin)
+        || bearer_gone
+        || before.headers.iter().any(header_gone)
 }
 
 fn target_rows(service: &ServiceRow, targets: Vec<CheckedTarget>, now: UnixTime) -> Vec<TargetRow> {

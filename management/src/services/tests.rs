@@ -55,6 +55,48 @@ async fn secrets_and_keys_are_not_stored_in_the_clear() {
 }
 
 #[tokio::test]
+async fn sessions_end_with_the_secret_that_opened_them_and_only_then() {
+    let (world, account, peer) = world().await;
+    let actor = account.actor();
+    let with = |auth| ServiceInput {
+        auth: Some(auth),
+        ..http("web", &peer)
+    };
+    let made = create(&world.state, &actor, with(password("s3cret")))
+        .await
+        .unwrap()
+        .record
+        .service;
+    let key_after = async |input| {
+        update(&world.state, &actor, &made.id, input)
+            .await
+            .unwrap()
+            .record
+            .service
+            .session_public_key
+    };
+
+    let kept = key_after(with(password(""))).await;
+    let repeated = key_after(with(password("s3cret"))).await;
+    let changed = key_after(with(password("other"))).await;
+    let removed = key_after(http("web", &peer)).await;
+
+    assert_eq!(kept, made.session_public_key);
+    assert_eq!(repeated, made.session_public_key);
+    assert_ne!(changed, made.session_public_key);
+    assert_ne!(removed, changed);
+    let stored = world
+        .state
+        .store
+        .service(actor.scope(), &made.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .service;
+    assert_eq!(stored.session_public_key, removed);
+}
+
+#[tokio::test]
 async fn a_domain_is_taken_for_every_account_and_every_mode() {
     let (world, account, peer) = world().await;
     let other = world.account().await;

@@ -135,7 +135,7 @@ impl Tx {
         let done = sqlx::query(
             "UPDATE services SET name = $3, domain = $4, proxy_cluster = $5, enabled = $6, pass_host_header = $7, \
              rewrite_redirects = $8, auth = $9, restrictions = $10, listen_port = $11, port_auto_assigned = $12, \
-             private = $13, access_groups = $14 WHERE account_id = $1 AND id = $2",
+             private = $13, access_groups = $14, session_private_key = $15, session_public_key = $16 WHERE account_id = $1 AND id = $2",
         )
         .bind(scope.account().as_str())
         .bind(service.id.as_str())
@@ -151,6 +151,8 @@ impl Tx {
         .bind(service.port_auto_assigned)
         .bind(service.private)
         .bind(json_text(&service.access_groups))
+        .bind(&service.session_private_key)
+        .bind(&service.session_public_key)
         .execute(self.conn())
         .await?;
         if done.rows_affected() == 0 {
