@@ -1,13 +1,14 @@
 //! Our handler behind the engine's hooks. Thin on purpose: it translates, and decides nothing.
 
-use std::error::Error as StdError;
-use std::io;
+mod answer;
+mod failure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use meshgate_web::{ErrorKind, Via};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -15,16 +16,13 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use self::answer::{LINGER_TIME, edit_request, edit_response, respond};
+use self::failure::{is_broken_stream, page_for};
 use super::connection::{ActiveRequest, EdgeConnection};
 use crate::errors;
 use crate::handler::{Arrived, Forward, Handler, Outcome, Record, refuse};
 use crate::login::{BodyError, BodySource};
-use crate::upstream::{ConnectError, ConnectionId, HeaderEdits};
-
-/// How long and how far the rest of a body is read that nobody wants. Closing a socket on unread bytes
-/// would reset it, and the reset may overtake the answer.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+use crate::upstream::ConnectionId;
 
 /// Pause after which a form that we read ourselves counts as given up.
 const FORM_TIMEOUT: Duration = Duration::from_secs(15);
@@ -99,23 +97,6 @@ impl HttpEdge {
         };
         context.record = Some(record);
         respond(session, context, answer).await
-    }
-
-    /// What the client is told about an error, or nothing when it is gone.
-    fn page_for(error: &Error, via: Via) -> Option<ErrorKind> {
-        let cause = error.root_cause();
-        if let Some(error) = cause.downcast_ref::<ConnectError>() {
-            return Some(errors::of_connect(error, via));
-        }
-        match (error.esource(), error.etype()) {
-            (ErrorSource::Upstream, etype) => Some(upstream_page(etype, cause, via)),
-            (_, ErrorType::InvalidHTTPHeader) | (ErrorSource::Downstream, ErrorType::H1Error) => {
-                Some(ErrorKind::MalformedRequest)
-            }
-            (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ErrorKind::RequestTimeout),
-            (ErrorSource::Downstream, _) => None,
-            (ErrorSource::Internal | ErrorSource::Unset, _) => Some(ErrorKind::Internal),
-        }
     }
 }
 
@@ -299,7 +280,7 @@ impl ProxyHttp for HttpEdge {
             .forward
             .as_ref()
             .map_or(Via::Peer, |forward| forward.via());
-        let page = Self::page_for(error, via);
+        let page = page_for(error, via);
         if let Some(record) = &context.record {
             tracing::debug!(
                 request.id = %record.id(),
@@ -371,98 +352,6 @@ fn prepare(session: &mut Session) {
 
 fn expects_body(session: &mut Session) -> bool {
     !session.is_upgrade_req() && !session.as_mut().is_body_done()
-}
-
-/// Sends an answer of our own; always true, as the engine wants it.
-async fn respond(
-    session: &mut Session,
-    context: &mut RequestContext,
-    answer: Response<Bytes>,
-) -> Result<bool> {
-    let (parts, body) = answer.into_parts();
-    let mut head = ResponseHeader::from(parts);
-    head.set_content_length(body.len())?;
-    let headless = session.req_header().method == Method::HEAD || body.is_empty();
-    if let Some(record) = &mut context.record {
-        record.status = head.status.as_u16();
-        record.download = if headless { 0 } else { body.len() as u64 };
-    }
-    session.write_response_header(Box::new(head), headless).await?;
-    if headless {
-        session.write_response_body(None, true).await?;
-    } else {
-        session.write_response_body(Some(body), true).await?;
-    }
-    if !session.is_http2() && !session.as_mut().is_body_done() {
-        // The answer is out; whatever comes of the rest changes nothing.
-        let _ = tokio::time::timeout(LINGER_TIME, linger(session)).await;
-    }
-    Ok(true)
-}
-
-async fn linger(session: &mut Session) {
-    let mut read = 0;
-    while let Ok(Some(piece)) = session.read_request_body().await {
-        read += piece.len();
-        if read > LINGER_BYTES {
-            return;
-        }
-    }
-}
-
-fn edit_request(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
-    for name in &edits.remove {
-        request.remove_header(name);
-    }
-    for (name, value) in edits.set {
-        request.insert_header(name, value)?;
-    }
-    for (name, value) in edits.append {
-        request.append_header(name, value)?;
-    }
-    Ok(())
-}
-
-fn edit_response(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
-    for name in &edits.remove {
-        response.remove_header(name);
-    }
-    for (name, value) in edits.set {
-        response.insert_header(name, value)?;
-    }
-    for (name, value) in edits.append {
-        response.append_header(name, value)?;
-    }
-    Ok(())
-}
-
-/// True when the stream broke, as opposed to having carried an answer that cannot be read or none in time.
-fn is_broken_stream(error: &Error) -> bool {
-    let cause = io_cause(error.root_cause());
-    match error.etype() {
-        ErrorType::ConnectionClosed | ErrorType::WriteError => true,
-        ErrorType::ReadError => cause.is_none_or(|error| error.kind() != io::ErrorKind::TimedOut),
-        ErrorType::H2Error => cause.is_some(),
-        _ => false,
-    }
-}
-
-fn upstream_page(etype: &ErrorType, cause: &(dyn StdError + Send + Sync + 'static), via: Via) -> ErrorKind {
-    if let Some(error) = io_cause(cause) {
-        return errors::of_stream(error, via);
-    }
-    match etype {
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => ErrorKind::ServiceTimedOut,
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-            ErrorKind::ConnectionFailed
-        }
-        _ => ErrorKind::InvalidAnswer,
-    }
-}
-
-fn io_cause<'a>(cause: &'a (dyn StdError + Send + Sync + 'static)) -> Option<&'a io::Error> {
-    let http2 = cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io);
-    cause.downcast_ref::<io::Error>().or(http2)
 }
 
 /// The body of a request that we read ourselves.

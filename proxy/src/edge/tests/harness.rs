@@ -54,6 +54,13 @@ impl TestEdge {
     }
 
     pub(super) async fn start_with(mappings: Vec<Mapping>, max_connections: usize) -> Self {
+        let edge = Self::start_unready(max_connections).await;
+        edge.publish(mappings, LiveConnections::Cut);
+        edge
+    }
+
+    /// An edge that has not been told of any service yet.
+    pub(super) async fn start_unready(max_connections: usize) -> Self {
         let table = RouteTable::default();
         let clock = Arc::new(SystemClock);
         let (log, logs) = AccessLogSink::new();
@@ -73,7 +80,7 @@ impl TestEdge {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let accepting = tokio::spawn(Arc::clone(&edge).serve(listener, stop.clone()));
-        let this = Self {
+        Self {
             address,
             roots: certificates.roots,
             dialer: Arc::new(TestDialer::default()),
@@ -82,9 +89,7 @@ impl TestEdge {
             table: Mutex::new(table),
             logs: tokio::sync::Mutex::new(logs),
             _accepting: AbortOnDropHandle::new(accepting),
-        };
-        this.publish(mappings, LiveConnections::Cut);
-        this
+        }
     }
 
     /// Puts mappings in force, as one revision.

@@ -7,6 +7,7 @@ use http::Request;
 use super::client::{Answer, Client, Http, empty, raw, status, tls};
 use super::harness::{TestEdge, app, mapping};
 use super::origin::Origin;
+use crate::routing::LiveConnections;
 
 #[tokio::test]
 async fn unknown_names_end_in_an_alert() {
@@ -41,13 +42,15 @@ async fn hosts_must_belong_to_the_connection() {
 }
 
 #[tokio::test]
-async fn nothing_is_served_before_the_first_snapshot() {
-    let edge = TestEdge::start(Vec::new()).await;
+async fn nothing_is_known_before_the_first_snapshot() {
+    let edge = TestEdge::start_unready(10).await;
     let mut client = Client::connect(&edge, "app.test", Http::One).await;
 
-    let answer = client.get("app.test", "/").await;
+    let unready = client.get("app.test", "/").await;
+    edge.publish(Vec::new(), LiveConnections::Keep);
+    let ready = client.get("app.test", "/").await;
 
-    assert_eq!(answer.status, 404, "an empty snapshot is one, too");
+    assert_eq!((unready.status, ready.status), (503, 404));
 }
 
 #[tokio::test]
