@@ -118,6 +118,7 @@ impl PeerConnection {
         self.link == Link::Established && self.carries()
     }
 
+    /// Packets really leave.
     fn carries(&self) -> bool {
         matches!(self.route, Route::Relay | Route::Direct(_))
     }
@@ -155,10 +156,12 @@ impl PeerConnection {
         if returned {
             self.direct.clear();
         }
-        if returned && self.link == Link::Established {
+        let rekey = returned && self.link == Link::Established;
+        if rekey {
             self.link = Link::Trying(Some(now + ANSWER_PATIENCE));
             self.invited = true;
             self.own_move = Some(now + CHECK_AFTER);
+            self.last_initiation = None;
         }
         if fresh && let Link::Silent { retry, pause } = &mut self.link {
             (*retry, *pause) = (now, SILENT_PAUSE);
@@ -168,6 +171,9 @@ impl PeerConnection {
             answer_by.get_or_insert(now + ANSWER_PATIENCE);
         }
         self.settle(now);
+        if rekey && self.carries() {
+            self.initiate(now);
+        }
         if reopens {
             self.guard.hurry(now);
             self.offer();
@@ -213,7 +219,7 @@ impl PeerConnection {
     pub(crate) fn handle_offer(&mut self, now: Instant, ice: Ice) {
         self.outputs.push_back(Output::Answer);
         self.invite(now, ice);
-        if self.role == Role::Controller && self.route == Route::Relay {
+        if self.role == Role::Controller && self.carries() {
             self.initiate(now);
         }
     }
@@ -316,7 +322,7 @@ impl PeerConnection {
             self.own_move = None;
             self.invited = true;
             self.settle(now);
-            if self.route == Route::Relay {
+            if self.carries() {
                 self.initiate(now);
             }
         }
@@ -325,7 +331,7 @@ impl PeerConnection {
         }
         if self.guard.poll(now, rng) {
             self.offer();
-            if self.route == Route::Relay {
+            if self.carries() {
                 self.initiate(now);
             }
         }

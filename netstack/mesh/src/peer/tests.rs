@@ -334,6 +334,18 @@ fn a_peer_that_left_and_came_back_is_met_at_the_relay_first() {
     );
 }
 
+#[test]
+fn a_handshake_that_got_lost_is_repeated_on_a_direct_path_too() {
+    let mut sim = Sim::connected(Role::Follower);
+    sim.offline();
+    sim.online();
+    sim.candidate(1);
+    sim.probe_answer(1);
+    assert_eq!(sim.peer.route(), Route::Direct(address(1)));
+
+    assert!(sim.pass(1.0).contains(&Output::Initiate));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Input {
     RelayUp,

@@ -23,7 +23,7 @@ impl PeerConnection {
             Link::Silent { .. } => {
                 self.link = Link::Trying(None);
                 self.set_reach(Reach::Possible);
-                if self.route == Route::Relay {
+                if self.carries() {
                     self.initiate(now);
                 }
             }
@@ -38,7 +38,7 @@ impl PeerConnection {
     /// The relay takes over; an OFFER starts a new search.
     pub(super) fn handle_direct_lost(&mut self, now: Instant) {
         self.settle(now);
-        if self.route == Route::Relay {
+        if self.carries() {
             self.initiate(now);
             self.offer();
         }
