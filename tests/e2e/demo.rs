@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use meshgate_tests::login::{fetch_with, log_in};
 use meshgate_tests::origin::{Received, Seen};
 use meshgate_tests::{Client, Demo, HttpVersion, LoginForm};
@@ -272,9 +273,9 @@ async fn large_login_form_is_refused_while_it_is_read() {
             form.filled_in(service.secret()),
             "x".repeat(16 * 1024)
         );
-        let chunks: Vec<Result<String, std::io::Error>> =
-            too_large.as_bytes().chunks(1024).map(text).collect();
-        let unannounced = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
+        let chunks: Vec<String> = too_large.split_inclusive("xxxxxxxx").map(str::to_owned).collect();
+        let chunks = futures::stream::iter(chunks).map(Ok::<_, std::io::Error>);
+        let unannounced = reqwest::Body::wrap_stream(chunks);
         for body in [reqwest::Body::from(too_large.clone()), unannounced] {
             let request = client
                 .post(&service.domain, &form.action)
@@ -495,8 +496,4 @@ async fn every_service_answers(demo: &Demo, client: &Client) {
         assert!(answer.is_ok(), "{}: {answer:?}", service.name);
         assert_eq!(open, service.secret.is_none());
     }
-}
-
-fn text(chunk: &[u8]) -> Result<String, std::io::Error> {
-    Ok(String::from_utf8_lossy(chunk).into_owned())
 }

@@ -1,5 +1,11 @@
 //! End-to-end tests: the real binary on loopback, seen from outside.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking and print what was measured"
+)]
+
 mod access_log;
 mod architecture;
 mod bad_input;

@@ -252,7 +252,9 @@ async fn oversize_heads_are_refused_without_touching_the_origin() {
     let deployment = Deployment::shared().await;
     let service = deployment.publish("oversize", Access::Open).await;
     let large = "x".repeat(70 * 1024);
-    let many: String = (0..7000).map(|n| format!("X-{n}: 1234\r\n")).collect();
+    let many: String = (0..7000)
+        .flat_map(|n| ["X-".to_owned(), n.to_string(), ": 1234\r\n".to_owned()])
+        .collect();
     for (name, head, expected) in [
         (
             "large header",
@@ -310,7 +312,7 @@ async fn bytes_that_are_no_tls_are_answered_or_closed() {
         &[0x16, 3, 1, 0xff, 0xff, 1],
         &[0x16, 3, 1, 0, 4, 1, 0, 0, 0],
         &[0; 64],
-        &[0xff; 70_000],
+        &vec![0xff; 70_000],
     ] {
         let mut stream = TcpStream::connect(deployment.edge()).await.unwrap();
         let _ = stream.write_all(bytes).await;

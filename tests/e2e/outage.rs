@@ -165,7 +165,7 @@ async fn tunnel_counters_move_with_requests() {
 
 /// Waits until the service says that its peer is gone, and returns how long that took.
 async fn offline(client: &Client, domain: &str, bound: Duration) -> Duration {
-    let (_, took) = within(
+    let ((), took) = within(
         bound,
         "the service says that its peer is not connected",
         async || {

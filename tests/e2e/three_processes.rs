@@ -199,7 +199,7 @@ async fn management_killed_under_load_is_not_noticed_by_visitors() {
     let mut socket = deployment.websocket(&open.domain, "/socket").await.unwrap();
     let stream = client
         .get(&open.domain, "/events/outage")
-        .timeout(Duration::from_secs(600))
+        .timeout(Duration::from_mins(10))
         .send()
         .await
         .unwrap();

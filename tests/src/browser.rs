@@ -15,7 +15,7 @@ use crate::{Folder, Process, within};
 const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// Longest wait for the browser to start, or for something to show.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A browser with one page.
 #[derive(Debug)]

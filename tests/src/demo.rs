@@ -13,7 +13,7 @@ use crate::websocket::Socket;
 use crate::{Client, Folder, HttpVersion, Process, Rest, ports, within};
 
 /// Longest wait for the demo: the bound of the product is shorter and tested on its own.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A running demo.
 #[derive(Debug)]

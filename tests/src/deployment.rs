@@ -21,7 +21,7 @@ pub const CLUSTER: &str = "proxy.test";
 pub const AGENT_NAME: &str = "origin-host";
 
 /// Longest wait for a part to come up.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// One of the three processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,26 +4,29 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::RecvStream;
 use http::{HeaderMap, Request};
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Longest wait for a call to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a call ended, or what came before the test stopped listening.
+/// After a message a call that does not end within this is a stream.
+const STREAM: Duration = Duration::from_millis(500);
+
+/// How a call ended, or that it is a stream which goes on after its first message.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Status code of HTTP.
     pub http_status: u16,
-    /// gRPC status; none when the call was still open after its first message.
+    /// gRPC status; none for a stream that goes on.
     pub status: Option<u16>,
     /// Words of the status.
     pub message: String,
-    /// Messages that came, at most [`MAX_MESSAGES`].
-    pub messages: Vec<Bytes>,
+    /// Whether a message came.
+    pub answered: bool,
 }
-
-/// Messages after which a stream is left.
-pub const MAX_MESSAGES: usize = 1;
 
 /// A message built field by field: only length-delimited fields, which is what requests are made of here.
 #[derive(Clone, Debug, Default)]
@@ -74,9 +77,10 @@ pub async fn call(
     message: &Proto,
 ) -> Result<Ended, String> {
     let call = exchange(server, path, metadata, message);
-    tokio::time::timeout(PATIENCE, call)
-        .await
-        .map_err(|_| format!("{path} did not end"))?
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(ended) => ended.map_err(|error| format!("{path}: {error:#}")),
+        Err(_) => Err(format!("{path} did not end")),
+    }
 }
 
 async fn exchange(
@@ -84,58 +88,56 @@ async fn exchange(
     path: &str,
     metadata: &[(&str, &str)],
     message: &Proto,
-) -> Result<Ended, String> {
-    let said = |error: h2::Error| error.to_string();
-    let stream = tokio::net::TcpStream::connect(server)
-        .await
-        .map_err(|error| error.to_string())?;
-    let (sender, connection) = h2::client::handshake(stream).await.map_err(said)?;
-    let connection = tokio::spawn(connection);
-    let mut sender = sender.ready().await.map_err(said)?;
+) -> anyhow::Result<Ended> {
+    let stream = TcpStream::connect(server).await?;
+    let (sender, connection) = h2::client::handshake(stream).await?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let mut sender = sender.ready().await?;
+    let request = request(server, path, metadata)?;
+    let (answer, mut outgoing) = sender.send_request(request, false)?;
+    // The server may have refused by the head alone; its answer says so.
+    let _ = outgoing.send_data(framed(&message.0), true);
+    let (head, mut incoming) = answer.await?.into_parts();
+    let refused = head.headers.contains_key("grpc-status");
+    let (answered, ending) = if refused {
+        (false, head.headers)
+    } else {
+        read(&mut incoming).await?
+    };
+    let text = |name: &str| Some(ending.get(name)?.to_str().ok()?.to_owned());
+    Ok(Ended {
+        http_status: head.status.as_u16(),
+        status: text("grpc-status").and_then(|status| status.parse().ok()),
+        message: text("grpc-message").unwrap_or_default(),
+        answered,
+    })
+}
+
+fn request(server: SocketAddr, path: &str, metadata: &[(&str, &str)]) -> anyhow::Result<Request<()>> {
     let mut request = Request::post(format!("http://{server}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in metadata {
         request = request.header(*name, *value);
     }
-    let request = request.body(()).map_err(|error| error.to_string())?;
-    let (answer, mut body) = sender.send_request(request, false).map_err(said)?;
-    // The server may have refused by the head alone; its answer says so.
-    let _ = body.send_data(framed(&message.0), true);
-    let (head, mut body) = answer.await.map_err(said)?.into_parts();
-    let mut received = BytesMut::new();
-    let mut messages = Vec::new();
-    let mut trailers = HeaderMap::new();
-    while messages.len() < MAX_MESSAGES && !head.headers.contains_key("grpc-status") {
-        match body.data().await {
-            Some(data) => {
-                let data = data.map_err(said)?;
-                let _ = body.flow_control().release_capacity(data.len());
-                received.extend_from_slice(&data);
-                messages.extend(unframed(&mut received));
-            }
-            None => {
-                trailers = body.trailers().await.map_err(said)?.unwrap_or_default();
-                break;
-            }
-        }
+    Ok(request.body(())?)
+}
+
+/// Whether data came, and the trailers; without trailers the call is a stream that goes on.
+async fn read(incoming: &mut RecvStream) -> anyhow::Result<(bool, HeaderMap)> {
+    let mut answered = false;
+    loop {
+        let patience = if answered { STREAM } else { PATIENCE };
+        let Ok(data) = tokio::time::timeout(patience, incoming.data()).await else {
+            return Ok((answered, HeaderMap::new()));
+        };
+        let Some(data) = data else { break };
+        let data = data?;
+        answered = true;
+        let _ = incoming.flow_control().release_capacity(data.len());
     }
-    if trailers.is_empty() && !messages.is_empty() {
-        // A unary call ends right after its message; a stream goes on, and half a second tells them apart.
-        let more = tokio::time::timeout(Duration::from_millis(500), body.trailers()).await;
-        trailers = more.ok().and_then(Result::ok).flatten().unwrap_or_default();
-    }
-    connection.abort();
-    let text = |name: &str| {
-        let value = trailers.get(name).or_else(|| head.headers.get(name))?;
-        Some(value.to_str().ok()?.to_owned())
-    };
-    Ok(Ended {
-        http_status: head.status.as_u16(),
-        status: text("grpc-status").and_then(|status| status.parse().ok()),
-        message: text("grpc-message").unwrap_or_default(),
-        messages,
-    })
+    let trailers = incoming.trailers().await?;
+    Ok((answered, trailers.unwrap_or_default()))
 }
 
 fn framed(message: &[u8]) -> Bytes {
@@ -144,13 +146,4 @@ fn framed(message: &[u8]) -> Bytes {
     frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     frame.put_slice(message);
     frame.freeze()
-}
-
-fn unframed(received: &mut BytesMut) -> Option<Bytes> {
-    let length: [u8; 4] = received.get(1..5)?.try_into().ok()?;
-    let end = 5 + usize::try_from(u32::from_be_bytes(length)).ok()?;
-    if received.len() < end {
-        return None;
-    }
-    Some(received.split_to(end).freeze().slice(5..))
 }

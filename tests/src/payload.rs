@@ -48,7 +48,7 @@ impl Payload {
     }
 }
 
-/// The SplitMix64 generator.
+/// The `SplitMix64` generator.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;

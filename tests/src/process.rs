@@ -14,7 +14,7 @@ use crate::{binary, eventually};
 const LOG_TAIL: usize = 150;
 
 /// How long a command may take.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Ends its command when the thread that started it ends.
 const SETPRIV: &str = "/usr/bin/setpriv";
@@ -209,12 +209,14 @@ impl Finished {
     /// When the command failed, or wrote no such line.
     pub fn line(&self, label: &str) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
-        let line = self
+        let found = self
             .stdout
             .lines()
             .find_map(|line| line.trim().strip_prefix(label));
-        line.map(|rest| rest.trim().to_owned())
-            .unwrap_or_else(|| panic!("no line {label:?} in {self:?}"))
+        let Some(rest) = found else {
+            panic!("no line {label:?} in {self:?}")
+        };
+        rest.trim().to_owned()
     }
 
     /// Everything it wrote.

@@ -97,7 +97,7 @@ pub async fn read_answer(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<u16
         stream.read_line(&mut line).await.ok()?;
         match line.trim_end().split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.trim().parse().ok()?
+                length = value.trim().parse().ok()?;
             }
             Some(_) => {}
             None => break,
