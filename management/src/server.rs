@@ -3,7 +3,9 @@
 //! What a request is for is told by its content type and path: `application/grpc*` goes to the gRPC services,
 //! `/relay` to the relay, everything else to REST.
 
+mod calls;
 mod io;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,7 +25,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -33,12 +34,12 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::relay::{self, Relay};
+use calls::Room;
 use io::FirstBytes;
+use slots::Slots;
 
 pub use tls::{TlsError, acceptor};
 
-/// Connections at a time; further ones are closed at once.
-const MAX_CONNECTIONS: usize = 20_000;
 /// Time for the TLS handshake and for the first bytes.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the head of an HTTP/1 request, the pause between two of them included.
@@ -50,7 +51,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Calls at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1000;
+const MAX_STREAMS: u32 = 128;
 /// Flow control window of a call and of a connection.
 const WINDOW: u32 = 1024 * 1024;
 /// Bytes of request headers.
@@ -84,7 +85,8 @@ pub struct Stop {
 
 /// Accepts connections until the soft stop.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, doors: Doors, stop: Stop) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Slots::default();
+    let room = Room::default();
     let builder = Arc::new(builder());
     loop {
         let accepted = tokio::select! {
@@ -99,14 +101,15 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, doors: Doors
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            warn!(limit = MAX_CONNECTIONS, "Too many connections");
+        let Some(slot) = slots.take(address.ip()) else {
+            warn!(source = %address.ip(), "Too many connections, of all or of this network");
             continue;
         };
         let connection = Connection {
             address,
             builder: Arc::clone(&builder),
             doors: doors.clone(),
+            room: room.clone(),
             soft: stop.soft.clone(),
         };
         let (tls, hard) = (tls.clone(), stop.hard.clone());
@@ -143,6 +146,7 @@ struct Connection {
     address: SocketAddr,
     builder: Arc<auto::Builder<TokioExecutor>>,
     doors: Doors,
+    room: Room,
     soft: CancellationToken,
 }
 
@@ -170,11 +174,12 @@ impl Connection {
             address,
             builder,
             doors,
+            room,
             soft,
         } = self;
         let service = service_fn(move |request: Request<Incoming>| {
-            let doors = doors.clone();
-            async move { Ok::<_, Infallible>(doors.call(request, address).await) }
+            let (doors, room) = (doors.clone(), room.clone());
+            async move { Ok::<_, Infallible>(doors.call(request, address, &room).await) }
         });
         let stream = TokioIo::new(FirstBytes::new(stream, START_TIMEOUT));
         let connection = builder.serve_connection_with_upgrades(stream, service);
@@ -193,7 +198,7 @@ impl Connection {
 }
 
 impl Doors {
-    async fn call(self, mut request: Request<Incoming>, address: SocketAddr) -> Response<Body> {
+    async fn call(self, mut request: Request<Incoming>, address: SocketAddr, room: &Room) -> Response<Body> {
         if request.uri().path() == "/relay" {
             return relay::upgrade(&self.relay, request);
         }
@@ -205,8 +210,14 @@ impl Doors {
             remote_addr: Some(address),
         });
         let is_grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc);
-        let router = if is_grpc { self.grpc } else { self.rest };
-        match router.oneshot(request.map(Body::new)).await {
+        let (router, request) = if is_grpc {
+            let (head, body) = request.into_parts();
+            let body = room.bounded(head.uri.path(), body);
+            (self.grpc, Request::from_parts(head, body))
+        } else {
+            (self.rest, request.map(Body::new))
+        };
+        match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }

@@ -34,8 +34,11 @@ pub use sealed::ServerKey;
 pub use servers::{BadExposedAddress, MeshServers};
 pub(crate) use wire::WireMap;
 
-/// Largest message on the port, both ways.
+/// Largest message to a peer: a map of a large account. What peers send is bounded by `MAX_BODY`.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Room for the envelope around a body: two keys and the field heads.
+const ENVELOPE: usize = 1024;
 
 /// What the service needs. Cheap to clone.
 #[derive(Clone)]
@@ -67,7 +70,7 @@ pub fn server(surface: PeerSurface) -> ManagementServiceServer<PeerService> {
         limits: CallLimits::new(),
     };
     ManagementServiceServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE)
+        .max_decoding_message_size(sealed::MAX_BODY + ENVELOPE)
         .max_encoding_message_size(MAX_MESSAGE)
 }
 

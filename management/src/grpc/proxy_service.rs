@@ -37,6 +37,9 @@ use crate::store::StoreError;
 const FORGET_PROXIES: Duration = Duration::from_hours(1);
 const FORGET_INTERVAL: Duration = Duration::from_mins(5);
 
+/// Largest message of a proxy.
+const MAX_REQUEST: usize = 1024 * 1024;
+
 /// Sizes and times of the proxy service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxySettings {
@@ -108,8 +111,9 @@ impl ProxySide {
 
     /// The service to mount. It finds the caller's address as `ConnectInfo<SocketAddr>` in the extensions.
     pub fn service(self: &Arc<Self>) -> Authenticated<ProxyServiceServer<ProxyRpc>> {
-        let rpc = ProxyRpc(Arc::clone(self));
-        Authenticated::new(ProxyServiceServer::new(rpc), Arc::clone(&self.auth))
+        let rpc = ProxyServiceServer::new(ProxyRpc(Arc::clone(self)));
+        let rpc = rpc.max_decoding_message_size(MAX_REQUEST);
+        Authenticated::new(rpc, Arc::clone(&self.auth))
     }
 
     /// Publishes changes, writes access logs and tidies up, until the shutdown; returns when streams have ended

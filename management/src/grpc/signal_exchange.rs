@@ -32,8 +32,8 @@ const QUEUE: usize = 128;
 const QUEUE_UNITS: usize = 2048;
 /// Bytes that one unit stands for.
 const UNIT: usize = 1024;
-/// Longest message; the largest of all, an offer with a post-quantum key, is half as long.
-const MAX_MESSAGE: usize = 1024 * 1024;
+/// Longest message: an offer with the half MiB of a post-quantum (Rosenpass) key in it.
+const MAX_MESSAGE: usize = 640 * 1024;
 
 const PEER_ID: &str = "x-wiretrustee-peer-id";
 const REGISTERED: &str = "x-wiretrustee-peer-registered";

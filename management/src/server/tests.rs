@@ -81,6 +81,32 @@ async fn a_message_beyond_the_limit_is_refused_and_the_connection_lives() {
 }
 
 #[tokio::test]
+async fn what_strangers_announce_is_refused_before_it_comes() {
+    let server = TestServer::start().await;
+    let paths = [
+        ("management.ManagementService/Login", 16_000_000_u32),
+        ("management.ManagementService/Sync", 300_000),
+        ("signalexchange.SignalExchange/Send", 700_000),
+    ];
+
+    for (path, length) in paths {
+        let mut stream = TcpStream::connect(server.running.local_addr()).await.unwrap();
+        let head = format!(
+            "POST /{path} HTTP/1.1\r\nhost: h\r\ncontent-type: application/grpc\r\nte: trailers\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n\0",
+            length + 5
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&length.to_be_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        assert!(answer.contains("grpc-status: 11"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn over_tls_the_port_speaks_both_versions_of_http() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::Status;
 
 /// Longest body of a peer: its meta data with all its addresses stays far below.
-const MAX_BODY: usize = 256 * 1024;
+pub(super) const MAX_BODY: usize = 256 * 1024;
 
 /// The server's half of all boxes, made anew by each process: peers ask for it before they log in.
 #[derive(Debug)]
