@@ -1,18 +1,23 @@
 //! Management, proxy and agent as three processes, set up as a user would: with `meshgate admin` and REST.
 
+mod health;
+mod services;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::client::Visitor;
 use crate::process::run;
 use crate::websocket::Socket;
 use crate::{Client, Folder, HttpVersion, Origin, Process, Rest, eventually, ports, within};
+
+pub use self::services::{Access, Published};
 
 /// Domain of the cluster.
 pub const CLUSTER: &str = "proxy.test";
@@ -42,26 +47,6 @@ impl fmt::Display for Part {
             Self::Agent => "agent",
         })
     }
-}
-
-/// Who may open a service.
-#[derive(Clone, Copy, Debug)]
-pub enum Access<'a> {
-    /// Everybody.
-    Open,
-    /// Who knows the PIN.
-    Pin(&'a str),
-    /// Who knows the password.
-    Password(&'a str),
-}
-
-/// A published service.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Identifier.
-    pub id: String,
-    /// Host.
-    pub domain: String,
 }
 
 /// Three processes, an origin, and the keys to them.
@@ -329,66 +314,6 @@ impl Deployment {
         }
     }
 
-    /// Publishes the origin under `NAME.proxy.test` and waits until the edge knows it.
-    ///
-    /// # Panics
-    /// When it does not answer in time.
-    pub async fn publish(&self, name: &str, access: Access<'_>) -> Published {
-        let service = self.create(name, access).await;
-        let service = service.unwrap_or_else(|error| panic!("{name} is not published: {error}"));
-        let client = self.client(HttpVersion::H1);
-        let status = match access {
-            Access::Open => 200,
-            Access::Pin(_) | Access::Password(_) => 401,
-        };
-        eventually(&format!("{name} answers"), async || {
-            client.expect(&service.domain, "/", status).await
-        })
-        .await;
-        service
-    }
-
-    /// Creates a service in front of the origin without waiting for it.
-    ///
-    /// # Errors
-    /// What the API answered instead.
-    pub async fn create(&self, name: &str, access: Access<'_>) -> Result<Published, String> {
-        let request = self.service_request(name, access).await;
-        let answer = self
-            .rest()
-            .post("/api/reverse-proxies/services", &request)
-            .await?;
-        let text = |field: &str| {
-            answer[field]
-                .as_str()
-                .map(str::to_owned)
-                .ok_or(format!("no {field} in {answer}"))
-        };
-        Ok(Published {
-            id: text("id")?,
-            domain: text("domain")?,
-        })
-    }
-
-    /// The request that creates a service in front of the origin.
-    pub async fn service_request(&self, name: &str, access: Access<'_>) -> Value {
-        let auth = match access {
-            Access::Open => json!({}),
-            Access::Pin(pin) => json!({ "pin_auth": { "enabled": true, "pin": pin } }),
-            Access::Password(password) => {
-                json!({ "password_auth": { "enabled": true, "password": password } })
-            }
-        };
-        let target = json!({
-            "target_id": self.agent_peer().await["id"], "target_type": "peer", "protocol": "http",
-            "port": self.origin.address().port(), "enabled": true,
-        });
-        json!({
-            "name": name, "domain": format!("{name}.{CLUSTER}"), "mode": "http", "enabled": true,
-            "targets": [target], "auth": auth,
-        })
-    }
-
     /// The agent's peer as the API shows it.
     pub async fn agent_peer(&self) -> Value {
         let rest = self.rest();
@@ -443,38 +368,6 @@ impl Deployment {
     /// The REST API.
     pub fn rest(&self) -> Rest {
         Rest::new(&self.management_url(), &self.keys.api_token)
-    }
-
-    /// A page of the proxy's health address.
-    ///
-    /// # Errors
-    /// When no answer came.
-    pub async fn health(&self, path: &str) -> Result<(u16, String), String> {
-        let url = format!("http://127.0.0.1:{}{path}", self.ports.health);
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(10))
-            .build();
-        let answer = client.map_err(|error| error.to_string())?.get(url).send().await;
-        let answer = answer.map_err(|error| format!("{error:?}"))?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.text().await.map_err(|error| format!("{error:?}"))?))
-    }
-
-    /// Sum of the samples of a metric of the proxy, whatever their labels; none when it has no sample.
-    ///
-    /// # Panics
-    /// When the proxy does not answer.
-    pub async fn metric(&self, name: &str) -> Option<f64> {
-        let (_, text) = self.health("/metrics").await.expect("the proxy shows metrics");
-        let samples = text.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let whole_name = rest.starts_with(['{', ' ']);
-            whole_name
-                .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())
-                .flatten()
-        });
-        samples.reduce(|sum, sample| sum + sample)
     }
 }
 
