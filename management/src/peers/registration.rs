@@ -5,10 +5,12 @@
 
 mod address;
 mod label;
+mod limits;
 mod login;
 mod logout;
 mod proxy;
 
+pub use limits::TooLong;
 pub use login::{Login, LoginError, Member, login, member, update_meta};
 pub use logout::logout;
 pub use proxy::register_proxy_peer;
@@ -21,6 +23,7 @@ use crate::actor::Scope;
 use crate::store::accounts::AccountRow;
 use crate::store::peers::{PeerFlags, PeerMeta, PeerRow};
 use crate::store::{StoreError, Tx};
+use limits::{MAX_CAPABILITIES, cut};
 
 /// Gives a new peer free addresses and a free name, and writes it.
 async fn admit(
@@ -58,20 +61,26 @@ enum Refused {
 fn stored_meta(meta: &SystemMeta) -> PeerMeta {
     PeerMeta {
         hostname: meta.hostname.clone(),
-        go_os: meta.go_os.clone(),
-        kernel: meta.kernel.clone(),
-        core: meta.core.clone(),
-        platform: meta.platform.clone(),
-        os: meta.os.clone(),
-        os_version: meta.os_version.clone(),
+        go_os: cut(&meta.go_os),
+        kernel: cut(&meta.kernel),
+        core: cut(&meta.core),
+        platform: cut(&meta.platform),
+        os: cut(&meta.os),
+        os_version: cut(&meta.os_version),
         agent_version: meta.agent_version.clone(),
         ui_version: meta.ui_version.clone(),
-        kernel_version: meta.kernel_version.clone(),
-        serial_number: meta.serial_number.clone(),
-        product_name: meta.product_name.clone(),
-        manufacturer: meta.manufacturer.clone(),
+        kernel_version: cut(&meta.kernel_version),
+        serial_number: cut(&meta.serial_number),
+        product_name: cut(&meta.product_name),
+        manufacturer: cut(&meta.manufacturer),
         flags: stored_flags(meta.flags.unwrap_or_default()),
-        capabilities: meta.capabilities.iter().copied().map(capability_number).collect(),
+        capabilities: meta
+            .capabilities
+            .iter()
+            .copied()
+            .take(MAX_CAPABILITIES)
+            .map(capability_number)
+            .collect(),
     }
 }
 

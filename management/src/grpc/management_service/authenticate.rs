@@ -22,7 +22,7 @@ pub(super) fn login_status(error: &LoginError) -> Status {
     let text = error.to_string();
     match error {
         LoginError::NotRegistered | LoginError::Expired => Status::permission_denied(text),
-        LoginError::SetupKey => Status::invalid_argument(text),
+        LoginError::SetupKey | LoginError::TooLong(_) => Status::invalid_argument(text),
         LoginError::Registered | LoginError::Labels(_) => Status::failed_precondition(text),
         LoginError::Other(error) => status(error),
     }

@@ -155,6 +155,30 @@ async fn missing_meta_is_a_failed_precondition() {
 }
 
 #[tokio::test]
+async fn texts_that_would_fill_the_maps_of_others_are_refused_or_cut() {
+    let server = TestServer::start().await;
+    let key = server.setup_key().await;
+    let mut peer = TestPeer::connect(&server).await;
+    let mut request = peer.login_request(Some(&key));
+    let keys = request.peer_keys.as_mut().unwrap();
+    keys.ssh_pub_key = vec![b'k'; 100_000];
+
+    let refused = peer.login_with(&request).await.unwrap_err();
+    request.peer_keys.as_mut().unwrap().ssh_pub_key = vec![b'k'; 700];
+    request.meta.as_mut().unwrap().os = "o".repeat(10_000);
+    peer.login_with(&request).await.unwrap();
+    peer.hostname = "h".repeat(256);
+    let refused_sync = peer.sync().await.err().unwrap();
+
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("sshPubKey"), "{refused}");
+    assert_eq!(refused_sync.code(), Code::InvalidArgument);
+    let store = &server.running.state().store;
+    let row = store.peer_by_key_anywhere(&peer.key()).await.unwrap().unwrap();
+    assert!(row.meta.os.len() < 200);
+}
+
+#[tokio::test]
 async fn a_box_for_somebody_else_is_an_invalid_argument() {
     let server = TestServer::start().await;
     let mut peer = TestPeer::connect(&server).await;

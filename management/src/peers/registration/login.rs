@@ -9,6 +9,7 @@ use meshgate_proto::network_map::SystemMeta;
 use meshgate_proto::{GroupId, PeerId, Secret, UnixTime, WgPublicKey, Xid};
 use sha2::{Digest as _, Sha256};
 
+use super::limits::{self, TooLong};
 use super::{Refused, address, address_text, admit, label, stored_meta};
 use crate::actor::Scope;
 use crate::changes::Change;
@@ -67,6 +68,9 @@ pub enum LoginError {
     /// Labels were asked for with a key that gives none, or ones that cannot be names.
     #[error("{0}")]
     Labels(&'static str),
+    /// A text is longer than what is stored and sent on.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
     /// Anything else.
     #[error(transparent)]
     Other(#[from] UseCaseError),
@@ -93,6 +97,7 @@ impl From<Refused> for LoginError {
 
 /// Lets a peer in.
 pub async fn login(state: &State, login: Login<'_>) -> Result<Member, LoginError> {
+    limits::check(login.meta, Some(login.ssh_key))?;
     if let Some(member) = update_meta(state, &login.key, login.meta, Some(login.ssh_key)).await? {
         return Ok(member);
     }
@@ -133,6 +138,7 @@ pub async fn update_meta(
     let Some(Member { account, mut peer }) = member(state, key).await? else {
         return Ok(None);
     };
+    limits::check(meta, ssh_key)?;
     let meta_now = stored_meta(meta);
     let needs_v6 = peer.ipv6.is_none() && meta.wants_ipv6() && account.settings.ipv6_enabled_groups.is_none();
     let changed = peer.meta != meta_now || needs_v6 || ssh_key.is_some_and(|key| key != peer.ssh_key);

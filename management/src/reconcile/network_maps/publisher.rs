@@ -158,7 +158,7 @@ impl Publisher {
         let model = self.model.as_ref().ok_or(AttachError::Unknown)?;
         let map = network_map(model, &peer).ok_or(AttachError::Unknown)?;
         let serial = model.network.serial;
-        let wire = WireMap::new(map);
+        let wire = WireMap::new(map, &peer);
         let (sink, stream) = map_stream();
         self.next_number += 1;
         let (number, name, gone) = (self.next_number, peer.clone(), sink.detached());
@@ -245,7 +245,7 @@ impl Publisher {
     /// The map of a peer, unless it is the one that the peer has.
     fn different_map(&self, peer: &PeerId) -> Option<WireMap> {
         let attached = self.attached.get(peer)?;
-        let wire = WireMap::new(network_map(self.model.as_ref()?, peer)?);
+        let wire = WireMap::new(network_map(self.model.as_ref()?, peer)?, peer);
         (wire.fingerprint() != attached.fingerprint).then_some(wire)
     }
 

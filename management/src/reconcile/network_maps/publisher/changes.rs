@@ -121,7 +121,7 @@ impl Publisher {
         let removed = model.peers.remove(id);
         let port_changed = port != forwarder_port(model.peers.values());
         if let Some(attached) = self.attached.remove(id) {
-            let wire = WireMap::new(removed_map(model));
+            let wire = WireMap::new(removed_map(model), id);
             attached
                 .sink
                 .put(PeerUpdate::Removed(wire.encode(model.network.serial + 1)));
