@@ -122,6 +122,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Accounts {
     open: FxHashMap<AccountId, Entry>,
+    /// Where each service stands among the users.
+    homes: FxHashMap<ServiceId, AccountId>,
     /// Cancelled once the former client of an account has ended: one key must not run twice.
     closing: FxHashMap<AccountId, CancellationToken>,
 }
@@ -157,10 +159,15 @@ impl Tunnels {
         }))
     }
 
-    /// A service needs the tunnel of its account; the first one opens it, without waiting here.
+    /// A service needs the tunnel of its account; the first one opens it, without waiting here. It stops needing
+    /// that of any other account.
     pub(crate) fn require(&self, account: &AccountId, service: &ServiceId, token: &Secret<String>) {
         let mut accounts = self.0.accounts.lock();
-        let Accounts { open, closing } = &mut *accounts;
+        if accounts.homes.get(service).is_some_and(|home| home != account) {
+            self.leave(&mut accounts, service);
+        }
+        accounts.homes.insert(service.clone(), account.clone());
+        let Accounts { open, closing, .. } = &mut *accounts;
         let entry = open.entry(account.clone()).or_insert_with(|| {
             let after = closing.get(account).cloned();
             Entry {
@@ -172,18 +179,21 @@ impl Tunnels {
         entry.account.offer(service.clone(), token.clone());
     }
 
-    /// A service stopped needing the tunnel of any account but `keep`; a tunnel without services closes after a
-    /// while.
-    pub(crate) fn release(&self, service: &ServiceId, keep: Option<&AccountId>) {
-        let mut accounts = self.0.accounts.lock();
-        for (account, entry) in accounts
-            .open
-            .iter_mut()
-            .filter(|(account, _)| Some(*account) != keep)
-        {
-            if entry.users.remove(service) && entry.users.is_empty() {
-                self.0.tasks.spawn(linger(Arc::clone(&self.0), account.clone()));
-            }
+    /// A service needs no tunnel any more; a tunnel without services closes after a while.
+    pub(crate) fn release(&self, service: &ServiceId) {
+        self.leave(&mut self.0.accounts.lock(), service);
+    }
+
+    fn leave(&self, accounts: &mut Accounts, service: &ServiceId) {
+        let Some(home) = accounts.homes.remove(service) else {
+            return;
+        };
+        let Some(entry) = accounts.open.get_mut(&home) else {
+            return;
+        };
+        entry.users.remove(service);
+        if entry.users.is_empty() {
+            self.0.tasks.spawn(linger(Arc::clone(&self.0), home));
         }
     }
 
@@ -242,7 +252,7 @@ async fn linger(shared: Arc<Shared>, id: AccountId) {
     }
     let (account, done) = {
         let mut accounts = shared.accounts.lock();
-        let Accounts { open, closing } = &mut *accounts;
+        let Accounts { open, closing, .. } = &mut *accounts;
         let Some(entry) = open.get(&id).filter(|entry| entry.users.is_empty()) else {
             return;
         };

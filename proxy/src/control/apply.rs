@@ -10,6 +10,10 @@ use super::sync::{Broken, Effect};
 use crate::routing::{LiveConnections, RouteTable, Unservable, compile, unavailable};
 use crate::tunnels::Tunnels;
 
+/// Effects that become visible together at most: a long message is published in parts, so that its first
+/// services need not wait for its last.
+const PART: usize = 64;
+
 /// Owns the route table. Nothing here waits: tunnels open on their own.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -34,9 +38,9 @@ impl Applier {
         }
     }
 
-    /// Applies effects in order and makes them visible together.
+    /// Applies effects in order and makes them visible, [`PART`] by [`PART`].
     pub(crate) fn apply(&mut self, effects: Vec<Effect>) {
-        let mut changed = false;
+        let mut changed = 0;
         for effect in effects {
             match effect {
                 Effect::Refresh(mapping) => {
@@ -49,18 +53,21 @@ impl Applier {
                 Effect::Break(broken) => self.break_service(broken),
                 Effect::Withdraw(service) => self.withdraw(&service),
             }
-            changed = true;
+            changed += 1;
+            if changed == PART {
+                self.publish();
+                changed = 0;
+            }
         }
-        if changed {
-            self.table.publish();
-            self.uncover();
+        if changed > 0 {
+            self.publish();
         }
     }
 
     /// The snapshot is whole: from now on an unknown host is known to be unknown.
     pub(crate) fn snapshot_complete(&mut self) {
         if self.table.next_revision() == 1 {
-            self.table.publish();
+            self.publish();
         }
     }
 
@@ -87,7 +94,7 @@ impl Applier {
     /// A mapping that was understood and cannot be served.
     fn refuse(&mut self, mapping: &Mapping, error: &Unservable) {
         tracing::warn!(service.id = %mapping.id, error = %error, "Service cannot be served");
-        self.tunnels.release(&mapping.id, None);
+        self.tunnels.release(&mapping.id);
         self.refused.insert(mapping.id.clone());
         match error {
             Unservable::Mode(_) => self.table.remove(&mapping.id),
@@ -114,7 +121,7 @@ impl Applier {
         } = broken;
         tracing::warn!(service.id = %service_id, error = %reason, "Mapping was not understood");
         self.shadowed.remove(&service_id);
-        self.tunnels.release(&service_id, None);
+        self.tunnels.release(&service_id);
         self.board
             .put(&service_id, &account_id, Subject::Broken(reason.clone()));
         match domain {
@@ -132,35 +139,30 @@ impl Applier {
         self.refused.remove(service);
         self.shadowed.remove(service);
         self.table.remove(service);
-        self.tunnels.release(service, None);
+        self.tunnels.release(service);
         self.board.remove(service);
     }
 
     fn require_tunnel(&self, mapping: &Mapping) {
         if tunnelled(mapping) {
-            self.tunnels.release(&mapping.id, Some(&mapping.account_id));
             self.tunnels
                 .require(&mapping.account_id, &mapping.id, &mapping.auth_token);
         } else {
-            self.tunnels.release(&mapping.id, None);
+            self.tunnels.release(&mapping.id);
         }
     }
 
-    /// Reports the services whose host has become theirs.
-    fn uncover(&mut self) {
-        let Self {
-            table,
-            board,
-            shadowed,
-            ..
-        } = self;
-        shadowed.retain(|id, mapping| {
-            if table.rival(id, &mapping.domain).is_some() {
-                return true;
+    /// Makes changes visible and reports the services whose host has become theirs.
+    fn publish(&mut self) {
+        for heir in self.table.publish() {
+            let Some(mapping) = self.shadowed.get(&heir) else {
+                continue;
+            };
+            if self.table.rival(&heir, &mapping.domain).is_none() {
+                self.board.put(&heir, &mapping.account_id, served(mapping));
+                self.shadowed.remove(&heir);
             }
-            board.put(id, &mapping.account_id, served(mapping));
-            false
-        });
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meshgate_certs::CertResolver;
 use meshgate_proto::{AccountId, DomainName, ServiceId, ServiceStatus, StatusUpdate};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::report::Reporter;
 use crate::tunnels::{TunnelObserver, TunnelState};
@@ -21,6 +21,7 @@ pub(crate) struct StatusBoard {
 #[derive(Debug, Default)]
 struct Board {
     services: FxHashMap<ServiceId, Row>,
+    by_account: FxHashMap<AccountId, FxHashSet<ServiceId>>,
     tunnels: FxHashMap<AccountId, TunnelState>,
 }
 
@@ -64,7 +65,16 @@ impl StatusBoard {
     /// A service is new, changed or broken: it is reported even if its status is as before.
     pub(crate) fn put(&self, service: &ServiceId, account: &AccountId, subject: Subject) {
         let mut board = self.board.lock();
-        let Board { services, tunnels } = &mut *board;
+        board.forget(service);
+        let Board {
+            services,
+            by_account,
+            tunnels,
+        } = &mut *board;
+        by_account
+            .entry(account.clone())
+            .or_default()
+            .insert(service.clone());
         let row = Row {
             account: account.clone(),
             subject,
@@ -79,7 +89,7 @@ impl StatusBoard {
     /// A service is gone.
     pub(crate) fn remove(&self, service: &ServiceId) {
         let mut board = self.board.lock();
-        if let Some(row) = board.services.remove(service) {
+        if let Some(row) = board.forget(service) {
             self.reporter.report(update(
                 service,
                 &row.account,
@@ -92,7 +102,9 @@ impl StatusBoard {
     /// Certificates changed.
     pub(crate) fn certificates_changed(&self) {
         let mut board = self.board.lock();
-        let Board { services, tunnels } = &mut *board;
+        let Board {
+            services, tunnels, ..
+        } = &mut *board;
         for (service, row) in services {
             self.evaluate(service, row, tunnels);
         }
@@ -110,13 +122,32 @@ impl StatusBoard {
     }
 }
 
+impl Board {
+    fn forget(&mut self, service: &ServiceId) -> Option<Row> {
+        let row = self.services.remove(service)?;
+        if let Some(of_account) = self.by_account.get_mut(&row.account) {
+            of_account.remove(service);
+            if of_account.is_empty() {
+                self.by_account.remove(&row.account);
+            }
+        }
+        Some(row)
+    }
+}
+
 impl TunnelObserver for StatusBoard {
     fn tunnel_changed(&self, account: &AccountId, state: &TunnelState) {
         let mut board = self.board.lock();
         board.tunnels.insert(account.clone(), state.clone());
-        let Board { services, tunnels } = &mut *board;
-        for (service, row) in services.iter_mut().filter(|(_, row)| row.account == *account) {
-            self.evaluate(service, row, tunnels);
+        let Board {
+            services,
+            by_account,
+            tunnels,
+        } = &mut *board;
+        for service in by_account.get(account).into_iter().flatten() {
+            if let Some(row) = services.get_mut(service) {
+                self.evaluate(service, row, tunnels);
+            }
         }
     }
 }

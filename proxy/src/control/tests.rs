@@ -1,5 +1,6 @@
 //! The control half against a server that speaks the real protocol.
 
+mod scale;
 pub(crate) mod server;
 
 use std::net::SocketAddr;

@@ -20,14 +20,17 @@ pub(crate) enum LiveConnections {
 
 /// All routes by service. Changes are collected and become visible together with [`RouteTable::publish`].
 ///
-/// Where two services claim one host, the earlier keeps it until it goes.
+/// Where two services claim one host, the earlier keeps it until it goes. What a change costs does not
+/// depend on how many services there are.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     shared: Arc<ArcSwap<Snapshot>>,
+    /// The next snapshot, as far as it is known.
+    next: Snapshot,
     services: FxHashMap<ServiceId, Arc<Route>>,
     claims: FxHashMap<DomainName, Vec<ServiceId>>,
+    heirs: Vec<ServiceId>,
     to_cut: Vec<CancellationToken>,
-    revision: u64,
 }
 
 impl RouteTable {
@@ -38,7 +41,7 @@ impl RouteTable {
 
     /// The number that the next published snapshot will have.
     pub(crate) fn next_revision(&self) -> u64 {
-        self.revision + 1
+        self.next.revision() + 1
     }
 
     /// Adds a route or replaces that of the same service.
@@ -56,7 +59,9 @@ impl RouteTable {
         if !claims.contains(&route.service_id) {
             claims.push(route.service_id.clone());
         }
+        let domain = route.domain.clone();
         self.services.insert(route.service_id.clone(), Arc::new(route));
+        self.settle(&domain);
     }
 
     /// Takes the route of a service away.
@@ -72,26 +77,38 @@ impl RouteTable {
         self.claims.get(domain)?.first().filter(|first| *first != service)
     }
 
-    /// Makes all changes visible at once, then ends the connections that must end.
-    pub(crate) fn publish(&mut self) {
-        self.revision += 1;
-        let hosts = self.claims.iter().filter_map(|(domain, claims)| {
-            let route = self.services.get(claims.first()?)?;
-            Some((domain.clone(), Arc::clone(route)))
-        });
-        let snapshot = Snapshot::new(hosts.collect(), self.revision);
-        self.shared.store(Arc::new(snapshot));
+    /// Makes all changes visible at once, then ends the connections that must end. Gives the services that
+    /// inherited a host from another.
+    pub(crate) fn publish(&mut self) -> Vec<ServiceId> {
+        self.next.count_change();
+        self.shared.store(Arc::new(self.next.clone()));
         for closed in self.to_cut.drain(..) {
             closed.cancel();
         }
+        std::mem::take(&mut self.heirs)
     }
 
+    /// Ends the claim of a route that has left `services`.
     fn release(&mut self, route: &Route) {
-        if let Some(claims) = self.claims.get_mut(&route.domain) {
-            claims.retain(|claim| *claim != route.service_id);
-            if claims.is_empty() {
+        let Some(claims) = self.claims.get_mut(&route.domain) else {
+            return;
+        };
+        let led = claims.first() == Some(&route.service_id);
+        claims.retain(|claim| *claim != route.service_id);
+        match claims.first() {
+            Some(heir) if led => self.heirs.push(heir.clone()),
+            Some(_) => {}
+            None => {
                 self.claims.remove(&route.domain);
             }
         }
+        self.settle(&route.domain);
+    }
+
+    /// Gives a host to the first that claims it.
+    fn settle(&mut self, domain: &DomainName) {
+        let first = self.claims.get(domain).and_then(|claims| claims.first());
+        let route = first.and_then(|first| self.services.get(first)).cloned();
+        self.next.set(domain, route);
     }
 }

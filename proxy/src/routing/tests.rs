@@ -83,6 +83,50 @@ fn the_earlier_of_two_services_keeps_the_host_until_it_goes() {
 }
 
 #[test]
+fn one_change_among_ten_thousand_hosts_copies_a_hundredth_at_most() {
+    let mut table = RouteTable::default();
+    for number in 0..10_000 {
+        table.put(
+            route(&format!("s{number}"), &format!("s{number}.test")),
+            LiveConnections::Cut,
+        );
+    }
+    table.publish();
+    let mut before = table.shared().load_full();
+    assert_eq!(before.routes().count(), 10_000);
+
+    let changes: [fn(&mut RouteTable); 3] = [
+        |table| table.put(route("new", "new.test"), LiveConnections::Cut),
+        |table| table.put(route("s77", "s77.test"), LiveConnections::Keep),
+        |table| table.remove(&ServiceId::new("s77")),
+    ];
+    for change in changes {
+        change(&mut table);
+        table.publish();
+        let after = table.shared().load_full();
+        let copied = after.copied_since(&before);
+        assert!((1..=100).contains(&copied), "{copied}");
+        before = after;
+    }
+
+    assert_eq!(before.routes().count(), 10_000);
+    assert!(before.host("new.test").is_some() && before.host("s77.test").is_none());
+}
+
+#[test]
+fn heirs_of_a_host_are_named_once() {
+    let mut table = RouteTable::default();
+    table.put(route("s1", "app.test"), LiveConnections::Cut);
+    table.put(route("s2", "app.test"), LiveConnections::Cut);
+    assert!(table.publish().is_empty());
+
+    table.remove(&ServiceId::new("s1"));
+
+    assert_eq!(table.publish(), [ServiceId::new("s2")]);
+    assert!(table.publish().is_empty());
+}
+
+#[test]
 fn modes_below_http_are_refused_by_name() {
     for mode in [ServiceMode::Tcp, ServiceMode::Udp, ServiceMode::Tls] {
         let mapping = Mapping {

@@ -303,14 +303,32 @@ async fn a_tunnel_outlives_its_last_service_for_a_while() {
     bench.require("s1", "t1");
     let started = bench.started.recv().await.unwrap();
 
-    bench.tunnels.release(&ServiceId::new("s1"), None);
+    bench.tunnels.release(&ServiceId::new("s1"));
     bench.require("s1", "t2");
     tokio::time::advance(LINGER * 2).await;
     assert!(!started.tunnel.stopped.is_cancelled());
 
-    bench.tunnels.release(&ServiceId::new("s1"), None);
+    bench.tunnels.release(&ServiceId::new("s1"));
     started.tunnel.stopped.cancelled().await;
     assert!(bench.tunnels.summaries().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_moves_leaves_the_tunnel_of_its_former_account() {
+    let mut bench = Bench::new();
+    bench.require("s1", "t1");
+    let started = bench.started.recv().await.unwrap();
+
+    let other = AccountId::new("a2");
+    bench
+        .tunnels
+        .require(&other, &ServiceId::new("s1"), &Secret::from("t2"));
+
+    started.tunnel.stopped.cancelled().await;
+    while bench.tunnels.summaries().len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.tunnels.summaries()[0].account, other);
 }
 
 fn account() -> AccountId {
