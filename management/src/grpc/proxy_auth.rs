@@ -3,6 +3,8 @@
 //! The token is looked up before anything is limited, so a known token always opens: bad neighbours behind the
 //! same address only use up the tries of further bad tokens.
 
+mod known;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::mem;
@@ -26,6 +28,7 @@ use crate::actor::Scope;
 use crate::state::State;
 use crate::store::StoreError;
 use crate::throttle::{Rate, Throttle, source_network};
+use known::KnownTokens;
 
 const FAILURES: Rate = Rate {
     burst: 5,
@@ -75,6 +78,7 @@ impl ProxyCaller {
 #[derive(Debug)]
 pub struct ProxyAuth {
     state: Arc<State>,
+    known: KnownTokens,
     failures: Mutex<Throttle<IpAddr>>,
     touched: Mutex<HashMap<TokenId, UnixTime>>,
 }
@@ -83,6 +87,7 @@ impl ProxyAuth {
     /// Nobody has failed yet.
     pub fn new(state: Arc<State>) -> Self {
         Self {
+            known: KnownTokens::new(&state.changes),
             state,
             failures: Mutex::new(Throttle::new(FAILURES, MAX_SOURCES)),
             touched: Mutex::default(),
@@ -94,9 +99,8 @@ impl ProxyAuth {
         let now = self.state.clock.now();
         let token = bearer(headers).map_err(|refusal| self.failed(address, now, refusal))?;
         let row = self
-            .state
-            .store
-            .proxy_token_by_hash_anywhere(&token.hash())
+            .known
+            .find(&self.state.store, token.hash())
             .await
             .map_err(unavailable)?;
         let Some(row) = row else {
