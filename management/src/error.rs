@@ -63,6 +63,7 @@ impl From<StoreError> for UseCaseError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Duplicate { .. } => Self::Conflict("already exists".to_owned()),
+            StoreError::Busy => Self::Busy,
             error => Self::Internal(Box::new(error)),
         }
     }

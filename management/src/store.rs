@@ -19,6 +19,7 @@ pub mod personal_tokens;
 pub mod policies;
 pub mod proxies;
 pub mod proxy_tokens;
+mod searches;
 pub mod service_changes;
 pub mod service_records;
 pub mod services;
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+use searches::Searches;
 
 const READERS: u32 = 4;
 
@@ -66,6 +69,9 @@ pub enum StoreError {
     /// The tables cannot be brought to this version's shape.
     #[error("cannot bring the database to this version's shape")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A search waits behind others, or has too much to read.
+    #[error("search takes too long")]
+    Busy,
     /// Anything else.
     #[error("database error")]
     Database(#[source] sqlx::Error),
@@ -93,6 +99,7 @@ impl From<sqlx::Error> for StoreError {
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    searches: Searches,
 }
 
 impl Store {
@@ -124,10 +131,15 @@ impl Store {
             .max_connections(READERS)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.read_only(true))
+            .connect_with(options.clone().read_only(true))
             .await
             .map_err(fault)?;
-        Ok(Self { writer, readers })
+        let searches = Searches::open(options.read_only(true)).await.map_err(fault)?;
+        Ok(Self {
+            writer,
+            readers,
+            searches,
+        })
     }
 
     /// Begins to write; waits for the writer before.
@@ -135,8 +147,9 @@ impl Store {
         Ok(Tx(self.writer.begin_with("BEGIN IMMEDIATE").await?))
     }
 
-    /// Closes the files; what is running ends first.
+    /// Closes the files; what is running ends first, but searches are interrupted.
     pub async fn close(&self) {
+        self.searches.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::actor::Scope;
 use crate::store::access_logs::{AccessLogRow, access_log_row};
+use crate::store::searches::fault;
 use crate::store::{Store, StoreError};
 
 /// Which entries are wanted. What is empty does not filter.
@@ -154,7 +155,8 @@ impl Store {
     pub async fn count_access_logs(&self, scope: &Scope, filter: &LogFilter) -> Result<u64, StoreError> {
         let mut query = QueryBuilder::new("SELECT COUNT(*) FROM access_log_entries");
         push_filter(&mut query, scope, filter);
-        let row = query.build().fetch_one(self.reader()).await?;
+        let mut connection = self.searches.begin().await?;
+        let row = query.build().fetch_one(&mut *connection).await.map_err(fault)?;
         let count: i64 = row.try_get(0)?;
         Ok(count.unsigned_abs())
     }
@@ -175,7 +177,8 @@ impl Store {
         query
             .push(" OFFSET ")
             .push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
-        let rows = query.build().fetch_all(self.reader()).await?;
+        let mut connection = self.searches.begin().await?;
+        let rows = query.build().fetch_all(&mut *connection).await.map_err(fault)?;
         rows.iter().map(access_log_row).collect()
     }
 }
