@@ -26,8 +26,8 @@ use crate::grpc::management_service::{self, MeshServers, PeerSurface, ServerKey}
 use crate::grpc::proxy_service::{ProxySettings, ProxySide};
 use crate::grpc::signal_exchange::{self, SignalHub};
 use crate::password::{PasswordPool, PoolLimits};
-use crate::reconcile::ephemeral_peers;
 use crate::reconcile::network_maps::NetworkMaps;
+use crate::reconcile::{ended_tokens, ephemeral_peers};
 use crate::relay::Relay;
 use crate::secrets::load_or_create;
 use crate::server::{self, Doors, Stop};
@@ -126,6 +126,7 @@ impl Management {
             stop.soft.clone(),
         ));
         tasks.spawn(ephemeral_peers::run(Arc::clone(&state), stop.soft.clone()));
+        tasks.spawn(ended_tokens::run(Arc::clone(&state), stop.soft.clone()));
         tasks.spawn(async move { proxies.run().await });
         tasks.spawn(server::serve(listener, tls, doors, stop.clone()));
         info!(listen = %local_addr, exposed = %exposed_address, "Management started");

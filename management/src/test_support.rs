@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshgate_proto::token::{Token, TokenKind};
 use meshgate_proto::{
-    Clock as _, GroupId, ManualClock, PeerId, TokenId, UnixTime, UserId, WgPrivateKey, Xid,
+    Clock as _, GroupId, ManualClock, PeerId, TokenId, UnixTime, UserId, WgPrivateKey, WgPublicKey, Xid,
 };
 use tempfile::TempDir;
 
@@ -15,9 +15,12 @@ use crate::actor::{Actor, Scope};
 use crate::authz::Role;
 use crate::changes::Changes;
 use crate::config::Config;
+use crate::error::UseCaseError;
 use crate::password::{PasswordPool, PoolLimits};
+use crate::peers::registration::register_proxy_peer;
 use crate::state::State;
 use crate::store::personal_tokens::PersonalTokenRow;
+use crate::store::proxy_tokens::ProxyTokenRow;
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const START: UnixTime = UnixTime::from_secs(1_767_225_600);
@@ -145,6 +148,49 @@ impl World {
         .await
         .unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// A proxy token that serves all accounts, for so long.
+    pub(crate) async fn proxy_token(&self, life: Option<Duration>) -> TokenId {
+        let id = TokenId::from(Xid::generate(self.now()));
+        let mut tx = self.state.store.begin().await.unwrap();
+        tx.insert_proxy_token(&ProxyTokenRow {
+            id: id.clone(),
+            name: "test".to_owned(),
+            hashed_token: Token::generate(TokenKind::Proxy).hash(),
+            account_id: None,
+            expires_at: life.map(|life| self.now().saturating_add(life)),
+            created_by: "CLI".to_owned(),
+            created_at: self.now(),
+            last_used: None,
+            revoked: false,
+        })
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    /// Registers the peer of a proxy by a token.
+    pub(crate) async fn register_proxy_by(
+        &self,
+        account: &TestAccount,
+        key: WgPublicKey,
+        cluster: &str,
+        token: &TokenId,
+    ) -> Result<PeerId, UseCaseError> {
+        register_proxy_peer(&self.state, account.scope.account(), key, cluster, token).await
+    }
+
+    /// Registers the peer of a proxy by a fresh token.
+    pub(crate) async fn register_proxy(
+        &self,
+        account: &TestAccount,
+        key: WgPublicKey,
+        cluster: &str,
+    ) -> Result<PeerId, UseCaseError> {
+        let token = self.proxy_token(None).await;
+        self.register_proxy_by(account, key, cluster, &token).await
     }
 
     pub(crate) fn now(&self) -> UnixTime {

@@ -12,6 +12,7 @@ use crate::authz::{Module, Operation, require};
 use crate::changes::{Change, Changes};
 use crate::error::UseCaseError;
 use crate::store::Store;
+use crate::store::peers::RemovedPeer;
 use crate::store::personal_tokens::PersonalTokenRow;
 use crate::store::proxy_tokens::ProxyTokenRow;
 
@@ -100,7 +101,7 @@ pub(crate) fn make_proxy_token(
     Ok(MadeProxyToken { row, token })
 }
 
-/// Takes all power from a proxy token of the account; a second time is fine.
+/// Takes all power from a proxy token of the account; a second time is fine. The peers of its proxies go with it.
 pub async fn revoke_proxy_token(
     store: &Store,
     changes: &Changes,
@@ -112,9 +113,19 @@ pub async fn revoke_proxy_token(
     if !tx.revoke_proxy_token(actor.scope(), id).await? {
         return Err(UseCaseError::not_found("proxy token"));
     }
+    let removed = tx.delete_peers_of_proxy_token_anywhere(id).await?;
     tx.commit().await?;
-    changes.publish(Change::ProxyTokenRevoked { token: id.clone() });
+    tell_revoked(changes, id, removed);
     Ok(())
+}
+
+/// Tells that a proxy token opens nothing any more, and which peers have gone with it.
+pub(crate) fn tell_revoked(changes: &Changes, token: &TokenId, removed: Vec<RemovedPeer>) {
+    changes.publish(Change::ProxyTokenRevoked { token: token.clone() });
+    for RemovedPeer { account, peer, key } in removed {
+        tracing::info!(peer.id = %peer, peer.key = %key.short(), "Peer of a proxy went with its token");
+        changes.publish(Change::PeerRemoved { account, peer, key });
+    }
 }
 
 /// Checks and makes a personal access token without keeping it.

@@ -74,7 +74,6 @@ mod tests {
 
     use super::*;
     use crate::peers::presence::Presence;
-    use crate::peers::registration::register_proxy_peer;
     use crate::store::peers::PeerSession;
     use crate::test_support::World;
 
@@ -83,9 +82,7 @@ mod tests {
         let world = World::new().await;
         let account = world.account().await;
         let key = WgPrivateKey::generate().public();
-        let id = register_proxy_peer(&world.state, account.scope.account(), key, "c")
-            .await
-            .unwrap();
+        let id = world.register_proxy(&account, key, "c").await.unwrap();
         let row = world
             .state
             .store
@@ -116,9 +113,7 @@ mod tests {
         let world = World::new().await;
         let account = world.account().await;
         let key = WgPrivateKey::generate().public();
-        let id = register_proxy_peer(&world.state, account.scope.account(), key, "c")
-            .await
-            .unwrap();
+        let id = world.register_proxy(&account, key, "c").await.unwrap();
         let begun = PeerSession {
             session: 1,
             now: world.now(),

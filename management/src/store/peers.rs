@@ -1,5 +1,6 @@
 //! Peers: machines and proxies of the overlay.
 
+mod embedded;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use crate::actor::Scope;
 use crate::store::columns::{Columns, json_text, opt_nanos};
 use crate::store::{Store, StoreError, Tx};
 
+pub use embedded::RemovedPeer;
 pub use sessions::PeerSession;
 
 /// One peer.
@@ -288,24 +290,6 @@ impl Tx {
         .bind(i64::from(peer.geoname_id))
         .bind(json_text(&peer.extra_dns_labels))
         .bind(peer.allow_extra_dns_labels)
-        .execute(self.conn())
-        .await?;
-        Ok(())
-    }
-
-    /// Puts the peer of a proxy into another cluster.
-    pub async fn move_proxy_peer(
-        &mut self,
-        scope: &Scope,
-        id: &PeerId,
-        cluster: &str,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE peers SET proxy_cluster = $3 WHERE account_id = $1 AND id = $2 AND proxy_embedded = TRUE",
-        )
-        .bind(scope.account().as_str())
-        .bind(id.as_str())
-        .bind(cluster)
         .execute(self.conn())
         .await?;
         Ok(())

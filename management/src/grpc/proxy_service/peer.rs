@@ -32,7 +32,7 @@ pub(super) async fn create(
             "one-time token is unknown, used, too old, or for another service; get a new mapping",
         )
     })?;
-    register_proxy_peer(&side.state, scope.account(), key, &grant.cluster)
+    register_proxy_peer(&side.state, scope.account(), key, &grant.cluster, caller.token())
         .await
         .map_err(refused)?;
     Ok(pb::CreateProxyPeerResponse {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use meshgate_proto::{AccountId, PeerId, UnixTime, WgPublicKey, Xid};
+use meshgate_proto::{AccountId, PeerId, TokenId, UnixTime, WgPublicKey, Xid};
 
 use super::{Refused, admit};
 use crate::actor::Scope;
@@ -15,7 +15,7 @@ use crate::store::peers::{PeerMeta, PeerRow};
 /// System name that marks peers of proxies.
 const PROXY_OS: &str = "proxy";
 
-/// Registers the peer of a proxy in an account; does nothing when it is there already.
+/// Registers the peer of a proxy in an account. It is there for as long as the token opens something.
 ///
 /// The peer is ephemeral, in no group (so no policy names it), and reaches only what services of the
 /// cluster lead to. A proxy that moved to another cluster keeps its peer, which moves along.
@@ -24,29 +24,34 @@ pub async fn register_proxy_peer(
     account: &AccountId,
     key: WgPublicKey,
     cluster: &str,
+    token: &TokenId,
 ) -> Result<PeerId, UseCaseError> {
     let scope = Scope::authenticated(account.clone());
     let mut tx = state.store.begin().await?;
+    let now = state.clock.now();
+    if !tx.proxy_token_opens_anywhere(token, now).await? {
+        return Err(UseCaseError::Unauthenticated("token expired or revoked"));
+    }
     let known = tx.peer_by_key_anywhere(&key).await?;
     let id = match known {
         Some(known) if known.account_id != *account || !known.proxy_embedded => {
             return Err(UseCaseError::Conflict("key belongs to another peer".to_owned()));
         }
-        Some(known) if known.proxy_cluster == cluster => return Ok(known.id),
+        Some(known) if known.proxy_cluster == cluster => {
+            tx.assign_proxy_peer(&scope, &known.id, cluster, token).await?;
+            tx.commit().await?;
+            return Ok(known.id);
+        }
         Some(known) => {
-            tx.move_proxy_peer(&scope, &known.id, cluster).await?;
             tx.bump_network_serial(&scope).await?;
             known.id
         }
         None => {
-            insert(
-                &mut tx,
-                &scope,
-                new_peer(account, key, cluster, state.clock.now()),
-            )
-            .await?
+            let peer = new_peer(account, key, cluster, now);
+            insert(&mut tx, &scope, peer).await?
         }
     };
+    tx.assign_proxy_peer(&scope, &id, cluster, token).await?;
     tx.commit().await?;
     tracing::info!(peer.id = %id, peer.key = %key.short(), cluster, "Peer of a proxy registered");
     state.changes.publish(Change::Peer {

@@ -1,6 +1,5 @@
 use meshgate_proto::WgPrivateKey;
 
-use super::*;
 use crate::error::UseCaseError;
 use crate::test_support::World;
 
@@ -9,7 +8,7 @@ async fn the_peer_of_a_proxy_is_registered_once_and_in_no_group() {
     let world = World::new().await;
     let account = world.account().await;
     let key = WgPrivateKey::generate().public();
-    let register = || register_proxy_peer(&world.state, account.scope.account(), key, "c");
+    let register = || world.register_proxy(&account, key, "c");
 
     let first = register().await.unwrap();
     let second = register().await.unwrap();
@@ -36,7 +35,7 @@ async fn a_proxy_that_changes_its_cluster_keeps_its_peer() {
     let world = World::new().await;
     let account = world.account().await;
     let key = WgPrivateKey::generate().public();
-    let register = |cluster| register_proxy_peer(&world.state, account.scope.account(), key, cluster);
+    let register = |cluster| world.register_proxy(&account, key, cluster);
 
     let before = register("c").await.unwrap();
     let after = register("d").await.unwrap();
@@ -65,12 +64,10 @@ async fn the_key_of_another_peer_is_a_conflict() {
         .unwrap()
         .unwrap();
     let proxy = WgPrivateKey::generate().public();
-    register_proxy_peer(&world.state, other.scope.account(), proxy, "c")
-        .await
-        .unwrap();
+    world.register_proxy(&other, proxy, "c").await.unwrap();
 
     for key in [machine.key, proxy] {
-        let refused = register_proxy_peer(&world.state, account.scope.account(), key, "c").await;
+        let refused = world.register_proxy(&account, key, "c").await;
 
         assert!(matches!(refused, Err(UseCaseError::Conflict(_))));
     }
@@ -88,7 +85,7 @@ async fn a_full_network_lets_nobody_in_but_stays_whole() {
     tx.commit().await.unwrap();
     let register = || {
         let key = WgPrivateKey::generate().public();
-        register_proxy_peer(&world.state, account.scope.account(), key, "c")
+        world.register_proxy(&account, key, "c")
     };
 
     register().await.unwrap();

@@ -4,7 +4,6 @@ use meshgate_proto::{ServiceId, WgPrivateKey, Xid};
 use prost::Message as _;
 
 use super::*;
-use crate::peers::registration::register_proxy_peer;
 use crate::test_support::{TestAccount, World};
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
@@ -41,7 +40,7 @@ async fn a_proxy_that_leaves_the_cluster_leaves_the_target() {
     let target = world.peer(&account, "target", 2).await;
     let maps = NetworkMaps::start(Arc::clone(&world.state));
     let key = WgPrivateKey::generate().public();
-    let register = |cluster| register_proxy_peer(&world.state, account.scope.account(), key, cluster);
+    let register = |cluster| world.register_proxy(&account, key, cluster);
     register("proxy.test").await.unwrap();
     let mut at_target = attach(&maps, &account, &target).await;
     next(&mut at_target).await;
@@ -106,9 +105,7 @@ async fn next(stream: &mut MapStream) -> NetworkMap {
 
 async fn proxy(world: &World, account: &TestAccount) -> PeerId {
     let key = WgPrivateKey::generate().public();
-    register_proxy_peer(&world.state, account.scope.account(), key, "proxy.test")
-        .await
-        .unwrap()
+    world.register_proxy(account, key, "proxy.test").await.unwrap()
 }
 
 async fn service(world: &World, account: &TestAccount, target: &PeerId, port: i64) -> ServiceId {

@@ -6,7 +6,9 @@ use meshgate_proto::token::{Token, TokenKind};
 use tonic::Code;
 
 use super::harness::{Plane, Proxy, account_text, domains, init};
+use crate::changes::Change;
 use crate::grpc::proxy_service::ProxySettings;
+use crate::tokens::revoke_proxy_token;
 
 #[tokio::test]
 async fn bad_tokens_are_told_why_and_never_lock_out_good_ones() {
@@ -244,4 +246,40 @@ async fn a_one_time_token_registers_one_peer() {
         client.create_proxy_peer(spent).await.unwrap_err().code(),
         Code::Unauthenticated
     );
+}
+
+#[tokio::test]
+async fn the_peers_of_a_proxy_go_with_its_token() {
+    let plane = Plane::start(ProxySettings::default()).await;
+    let account = plane.world.account().await;
+    let peer = plane.world.peer(&account, "agent", 9).await;
+    let record = plane.service(&account, "a.proxy.test", &peer);
+    plane.store(&record).await;
+    let token = plane.token(Some(&account)).await;
+    let mut proxy = plane.sync(&token, init("p", "proxy.test")).await;
+    let key = WgPrivateKey::generate().public();
+    let request = pb::CreateProxyPeerRequest {
+        service_id: record.service.id.to_string(),
+        account_id: account_text(&account),
+        token: proxy.snapshot().await.remove(0).auth_token,
+        wireguard_public_key: key.to_string(),
+        cluster: "proxy.test".to_owned(),
+    };
+    plane
+        .client(&token.text)
+        .create_proxy_peer(request)
+        .await
+        .unwrap();
+    let state = &plane.world.state;
+    let mut news = state.changes.subscribe();
+    assert!(state.store.peer_by_key_anywhere(&key).await.unwrap().is_some());
+
+    revoke_proxy_token(&state.store, &state.changes, &account.actor(), &token.id)
+        .await
+        .unwrap();
+
+    assert_eq!(state.store.peer_by_key_anywhere(&key).await.unwrap(), None);
+    assert!(matches!(news.recv().await, Ok(Change::ProxyTokenRevoked { .. })));
+    assert!(matches!(news.recv().await, Ok(Change::PeerRemoved { key: told, .. }) if told == key));
+    assert_eq!(proxy.end().await.code(), Code::Cancelled);
 }
