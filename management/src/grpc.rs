@@ -1,5 +1,6 @@
 //! gRPC: translation between the wire and the use-cases.
 
+pub(crate) mod finish;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod management_service;

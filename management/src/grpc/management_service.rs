@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::finish::finish;
 use crate::network_map::peer_config;
 use crate::peers::registration::{Login, login, update_meta};
 use crate::reconcile::network_maps::{NetworkMaps, model_network, model_peer, model_settings};
@@ -115,19 +116,19 @@ impl ManagementService for PeerService {
                 "message names another key than it is sealed with",
             ));
         }
-        let member = login(
-            &self.surface.state,
-            Login {
-                key: opened.key,
+        let (state, key) = (Arc::clone(&self.surface.state), opened.key);
+        let member = finish(&self.surface.tracker, async move {
+            let asked = Login {
+                key,
                 meta: &wanted.meta,
                 ssh_key: &wanted.ssh_public_key,
                 setup_key: wanted.setup_key.as_ref(),
                 dns_labels: &wanted.dns_labels,
                 address,
-            },
-        )
-        .await
-        .map_err(|error| login_status(&error))?;
+            };
+            login(&state, asked).await.map_err(|error| login_status(&error))
+        })
+        .await?;
         let network = model_network(&member.account, &self.surface.state.config.dns_domain)
             .map_err(|error| super::status::internal(&error))?;
         let response = LoginResponse {
@@ -162,9 +163,13 @@ impl ManagementService for PeerService {
         let Some(meta) = opened.message.meta else {
             return Err(Status::failed_precondition("peer system meta has to be provided"));
         };
-        update_meta(&self.surface.state, &opened.key, &meta.into(), None)
-            .await
-            .map_err(|error| login_status(&error))?
+        let (state, key) = (Arc::clone(&self.surface.state), opened.key);
+        let known = finish(&self.surface.tracker, async move {
+            let updated = update_meta(&state, &key, &meta.into(), None).await;
+            updated.map_err(|error| login_status(&error))
+        });
+        known
+            .await?
             .ok_or_else(|| Status::permission_denied("peer is not registered"))?;
         Ok(Response::new(pb::Empty {}))
     }
@@ -172,9 +177,12 @@ impl ManagementService for PeerService {
     async fn logout(&self, request: Request<Sealed>) -> Result<Response<pb::Empty>, Status> {
         let opened = self.surface.key.open::<pb::Empty>(request.get_ref())?;
         self.limits.login(opened.key)?;
-        crate::peers::registration::logout(&self.surface.state, &opened.key)
-            .await
-            .map_err(|error| super::status::status(&error))?;
+        let (state, key) = (Arc::clone(&self.surface.state), opened.key);
+        finish(&self.surface.tracker, async move {
+            let done = crate::peers::registration::logout(&state, &key).await;
+            done.map_err(|error| super::status::status(&error))
+        })
+        .await?;
         Ok(Response::new(pb::Empty {}))
     }
 

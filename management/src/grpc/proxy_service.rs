@@ -26,6 +26,7 @@ use crate::access_logs::retention;
 use crate::access_logs::writer::{self, AccessLogSink, AccessLogWriter, access_log_queue};
 use crate::changes::Change;
 use crate::error::UseCaseError;
+use crate::grpc::finish::finish;
 use crate::grpc::proxy_auth::{Authenticated, ProxyAuth, ProxyCaller};
 use crate::one_time_tokens::OneTimeTokens;
 use crate::password::{GuessLimiter, PasswordPool};
@@ -173,6 +174,20 @@ impl ProxySide {
 #[derive(Clone, Debug)]
 pub struct ProxyRpc(Arc<ProxySide>);
 
+impl ProxyRpc {
+    /// Takes a proxy in, wholly or not at all: a row without its stream would never be marked as gone.
+    async fn open_stream(
+        &self,
+        caller: ProxyCaller,
+        hello: ProxyHello,
+        acks: Option<Streaming<pb::SyncMappingsRequest>>,
+    ) -> Result<stream::Batches, Status> {
+        let side = Arc::clone(&self.0);
+        let open = async move { stream::open(&side, caller, hello, acks).await };
+        finish(&self.0.streams, open).await
+    }
+}
+
 #[tonic::async_trait]
 impl ProxyService for ProxyRpc {
     type GetMappingUpdateStream = BoxStream<'static, Result<pb::GetMappingUpdateResponse, Status>>;
@@ -184,7 +199,7 @@ impl ProxyService for ProxyRpc {
     ) -> Result<Response<Self::GetMappingUpdateStream>, Status> {
         let (caller, message) = authenticated(request)?;
         let hello = ProxyHello::try_from(message).map_err(invalid)?;
-        let stream = stream::open(&self.0, caller, hello, None).await?;
+        let stream = self.open_stream(caller, hello, None).await?;
         Ok(Response::new(stream::responses(stream)))
     }
 
@@ -194,7 +209,7 @@ impl ProxyService for ProxyRpc {
     ) -> Result<Response<Self::SyncMappingsStream>, Status> {
         let (caller, mut messages) = authenticated(request)?;
         let hello = stream::first_words(&mut messages).await?;
-        let stream = stream::open(&self.0, caller, hello, Some(messages)).await?;
+        let stream = self.open_stream(caller, hello, Some(messages)).await?;
         Ok(Response::new(stream::responses(stream)))
     }
 

@@ -15,6 +15,7 @@ use super::sealed::{Opened, ServerKey};
 use super::servers::{MeshServers, RELAY_TOKEN_RENEWAL};
 use super::wire::{servers_only, with_servers};
 use super::{PeerSurface, Sealed, SealedStream};
+use crate::grpc::finish::finish;
 use crate::peers::presence::Presence;
 use crate::peers::registration::{member, update_meta};
 use crate::reconcile::network_maps::{AttachError, MapStream, PeerUpdate};
@@ -26,13 +27,15 @@ pub(super) async fn stream(
     address: Option<IpAddr>,
 ) -> Result<SealedStream, Status> {
     let unknown = || Status::permission_denied("peer is not registered");
-    let member = match opened.message.meta {
-        Some(meta) => update_meta(&surface.state, &opened.key, &meta.into(), None).await,
-        None => member(&surface.state, &opened.key).await,
-    };
-    let member = member
-        .map_err(|error| login_status(&error))?
-        .ok_or_else(unknown)?;
+    let (state, key, meta) = (Arc::clone(&surface.state), opened.key, opened.message.meta);
+    let member = finish(&surface.tracker, async move {
+        let member = match meta {
+            Some(meta) => update_meta(&state, &key, &meta.into(), None).await,
+            None => member(&state, &key).await,
+        };
+        member.map_err(|error| login_status(&error))
+    });
+    let member = member.await?.ok_or_else(unknown)?;
     let maps = surface
         .maps
         .attach(&member.account.id, &member.peer.id)

@@ -1,10 +1,13 @@
 //! Registration of a proxy's WireGuard peer.
 
+use std::sync::Arc;
+
 use meshgate_proto::pb::management as pb;
 use meshgate_proto::{AccountId, ServiceId, WgPublicKey};
 use tonic::Status;
 
 use super::{ProxySide, refused};
+use crate::grpc::finish::finish;
 use crate::grpc::proxy_auth::ProxyCaller;
 use crate::one_time_tokens::Grant;
 use crate::peers::registration::register_proxy_peer;
@@ -32,9 +35,12 @@ pub(super) async fn create(
             "one-time token is unknown, used, too old, or for another service; get a new mapping",
         )
     })?;
-    register_proxy_peer(&side.state, scope.account(), key, &grant.cluster, caller.token())
-        .await
-        .map_err(refused)?;
+    let (state, token) = (Arc::clone(&side.state), caller.token().clone());
+    finish(&side.streams, async move {
+        let registered = register_proxy_peer(&state, scope.account(), key, &grant.cluster, &token).await;
+        registered.map_err(refused)
+    })
+    .await?;
     Ok(pb::CreateProxyPeerResponse {
         success: true,
         error_message: None,
