@@ -35,6 +35,8 @@ use crate::state::State;
 
 /// Time that running requests and streams have to end.
 pub const GRACE: Duration = Duration::from_secs(4);
+/// Time that the database has to close after that, without those who use it.
+const CLOSE: Duration = Duration::from_millis(500);
 
 /// The control plane.
 #[derive(Clone, Copy, Debug)]
@@ -173,12 +175,15 @@ impl Running {
             self.stop.tracker.wait().await;
             self.maps.shutdown().await;
             self.tasks.wait().await;
+            self.state.store.close().await;
         };
         if timeout(GRACE, orderly).await.is_err() {
             warn!("Some connections did not end in time and are dropped");
         }
         self.stop.hard.cancel();
-        self.state.store.close().await;
+        if timeout(CLOSE, self.state.store.close()).await.is_err() {
+            warn!("Database did not close in time; what was committed is safe");
+        }
         info!("Management stopped");
     }
 }

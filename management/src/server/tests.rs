@@ -1,6 +1,7 @@
 //! One port, told apart by content type and path.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{SinkExt as _, StreamExt as _};
 use meshgate_proto::SystemClock;
@@ -12,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use crate::app::Management;
+use crate::app::{GRACE, Management};
 use crate::config::{Config, TlsFiles};
 use crate::grpc::test_peer::{TestPeer, TestServer};
 
@@ -149,4 +150,20 @@ async fn over_tls_the_port_speaks_both_versions_of_http() {
     );
     assert!(running.relay().instance_url().starts_with("rels://localhost:"));
     running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_close_holds_up_the_end_for_the_grace_only() {
+    let server = TestServer::start().await;
+    let state = Arc::clone(server.running.state());
+    let _endless = state.store.begin().await.unwrap();
+    let start = Instant::now();
+
+    server.running.shutdown().await;
+
+    assert!(
+        start.elapsed() < GRACE + Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
 }
