@@ -25,8 +25,15 @@ pub enum Change {
         /// The cluster it was on.
         cluster: String,
     },
-    /// A peer is new or different.
+    /// A peer is new, or has other overlay addresses, or is the tunnel of another cluster.
     Peer {
+        /// Its account.
+        account: AccountId,
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer says something else of itself. Its overlay addresses are as before.
+    PeerMeta {
         /// Its account.
         account: AccountId,
         /// The peer.

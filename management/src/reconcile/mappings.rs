@@ -77,7 +77,9 @@ async fn pass_on(store: &Store, hub: &MappingHub, change: Change) {
             }
         }
         Change::ProxyTokenRevoked { token } => hub.end_token(&token),
-        Change::Account { .. }
+        // Mappings name addresses of peers and nothing else of them.
+        Change::PeerMeta { .. }
+        | Change::Account { .. }
         | Change::Group { .. }
         | Change::Policy { .. }
         | Change::ProxiesChanged { .. } => {}
@@ -99,6 +101,53 @@ mod tests {
     use super::*;
     use crate::changes::Changes;
     use crate::test_support::World;
+
+    #[tokio::test]
+    async fn what_a_target_says_of_itself_makes_no_work() {
+        let world = World::new().await;
+        let account = world.account().await;
+        let peer = world.peer(&account, "agent", 9).await;
+        let (hub, mut tx) = (MappingHub::default(), world.state.store.begin().await.unwrap());
+        sqlx::query(
+            "INSERT INTO services (id, account_id, name, domain, proxy_cluster, enabled, pass_host_header, \
+             rewrite_redirects, created_at, status, session_private_key, session_public_key, mode) \
+             VALUES ('s', $1, 's', 's.proxy.test', 'proxy.test', TRUE, FALSE, FALSE, 0, 'pending', '', '', 'http')",
+        )
+        .bind(account.scope.account().as_str())
+        .execute(tx.conn())
+        .await
+        .unwrap();
+        sqlx::query(
+            "INSERT INTO targets (id, account_id, service_id, position, path, host, port, protocol, target_id, \
+             target_type, enabled) VALUES ('t', $1, 's', 0, '/', '', 80, 'http', $2, 'peer', TRUE)",
+        )
+        .bind(account.scope.account().as_str())
+        .bind(peer.as_str())
+        .execute(tx.conn())
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        let view = ProxyView {
+            account: None,
+            cluster: "proxy.test".to_owned(),
+            capabilities: ProxyCapabilities::default(),
+        };
+        let mut connection = hub.connect(ProxyId::new("p"), Uuid::new_v4(), &view, TokenId::new("t"));
+        let account = account.scope.account().clone();
+        let changed = |meta| {
+            let (account, peer) = (account.clone(), peer.clone());
+            if meta {
+                Change::PeerMeta { account, peer }
+            } else {
+                Change::Peer { account, peer }
+            }
+        };
+
+        pass_on(&world.state.store, &hub, changed(true)).await;
+        assert!(connection.dirty.try_recv().is_err());
+        pass_on(&world.state.store, &hub, changed(false)).await;
+        assert!(matches!(connection.dirty.try_recv(), Ok(Dirty::Target { .. })));
+    }
 
     #[tokio::test]
     async fn lost_news_make_every_proxy_start_over() {

@@ -175,6 +175,7 @@ impl NetworkMaps {
             Change::Service { account, .. }
             | Change::ServiceRemoved { account, .. }
             | Change::Peer { account, .. }
+            | Change::PeerMeta { account, .. }
             | Change::PeerRemoved { account, .. }
             | Change::Account { account }
             | Change::Group { account }

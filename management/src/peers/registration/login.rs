@@ -161,9 +161,11 @@ pub async fn update_meta(
     }
     tx.commit().await?;
     if changed {
-        state.changes.publish(Change::Peer {
-            account: peer.account_id.clone(),
-            peer: peer.id.clone(),
+        let (account, peer) = (peer.account_id.clone(), peer.id.clone());
+        state.changes.publish(if needs_v6 {
+            Change::Peer { account, peer }
+        } else {
+            Change::PeerMeta { account, peer }
         });
     }
     Ok(Some(Member { account, peer }))

@@ -20,14 +20,14 @@ use crate::store::StoreError;
 impl Publisher {
     /// Brings the model to what is stored now.
     pub(super) async fn apply(&mut self, change: Change) -> Result<(), StoreError> {
-        if !matches!(change, Change::Peer { .. }) {
+        if !matches!(change, Change::Peer { .. } | Change::PeerMeta { .. }) {
             self.serial = Serial::ToBeCounted;
         }
         match change {
             Change::Service { service, .. } | Change::ServiceRemoved { service, .. } => {
                 self.refresh_service(&service).await?;
             }
-            Change::Peer { peer, .. } => self.refresh_peer(&peer).await?,
+            Change::Peer { peer, .. } | Change::PeerMeta { peer, .. } => self.refresh_peer(&peer).await?,
             Change::PeerRemoved { peer, .. } => self.remove_peer(&peer),
             Change::Account { .. } => self.refresh_account().await?,
             Change::Group { .. } => {
