@@ -3,24 +3,23 @@
 //! Ending has two steps: the soft stop ends streams and lets requests run out, says goodbye on the relay, and
 //! after [`GRACE`] the hard stop drops what is left.
 
+mod expel;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use meshgate_proto::relay::{PeerHash, RelayKey};
+use meshgate_proto::relay::RelayKey;
 use meshgate_proto::{Clock, Secret};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::changes::{Change, Changes};
+use crate::changes::Changes;
 use crate::config::Config;
 use crate::grpc::management_service::{self, MeshServers, PeerSurface, ServerKey};
 use crate::grpc::proxy_service::{ProxySettings, ProxySide};
@@ -32,6 +31,7 @@ use crate::relay::Relay;
 use crate::secrets::load_or_create;
 use crate::server::{self, Doors, Stop};
 use crate::state::State;
+use expel::Doorkeeper;
 
 /// Time that running requests and streams have to end.
 pub const GRACE: Duration = Duration::from_secs(4);
@@ -121,10 +121,10 @@ impl Management {
             rest: crate::rest::router(Arc::clone(&state)),
             relay: relay.clone(),
         };
-        tasks.spawn(expel_removed(
+        tasks.spawn(expel::run(
+            state.store.clone(),
             state.changes.subscribe(),
-            signal,
-            relay.clone(),
+            Doorkeeper::new(signal, relay.clone()),
             stop.soft.clone(),
         ));
         tasks.spawn(ephemeral_peers::run(Arc::clone(&state), stop.soft.clone()));
@@ -192,35 +192,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.soft.cancel();
         self.stop.hard.cancel();
-    }
-}
-
-/// Ends the signal stream and the relay connection of peers that were deleted.
-async fn expel_removed(
-    mut changes: Receiver<Change>,
-    signal: SignalHub,
-    relay: Relay,
-    stopping: CancellationToken,
-) {
-    loop {
-        let change = tokio::select! {
-            () = stopping.cancelled() => return,
-            change = changes.recv() => change,
-        };
-        match change {
-            Ok(Change::PeerRemoved { key, .. }) => {
-                signal.disconnect(&key);
-                relay.disconnect(&PeerHash::of(&key));
-            }
-            Ok(_) => {}
-            Err(RecvError::Lagged(lost)) => {
-                warn!(
-                    lost,
-                    "Deleted peers may stay on signal and relay until they reconnect"
-                );
-            }
-            Err(RecvError::Closed) => return,
-        }
     }
 }
 

@@ -63,6 +63,11 @@ struct Queued {
 }
 
 impl SignalHub {
+    /// Whose streams are open.
+    pub fn peers(&self) -> Vec<WgPublicKey> {
+        self.0.receivers.lock().keys().copied().collect()
+    }
+
     /// Ends the stream of a peer that may not be here any more.
     pub fn disconnect(&self, key: &WgPublicKey) {
         if let Some(receiver) = self.0.receivers.lock().remove(key) {

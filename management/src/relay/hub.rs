@@ -109,6 +109,14 @@ impl Relay {
         }
     }
 
+    /// Who is connected.
+    pub fn peers(&self) -> Vec<PeerHash> {
+        let shards = self.0.shards.iter();
+        shards
+            .flat_map(|shard| shard.read().online.keys().copied().collect::<Vec<_>>())
+            .collect()
+    }
+
     /// Ends the connection of a peer that may not be here any more.
     pub fn disconnect(&self, peer: &PeerHash) {
         if let Some(connection) = self.find(peer) {

@@ -5,6 +5,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use meshgate_proto::{AccountId, PeerId, UnixTime, UserId, WgPublicKey};
@@ -191,6 +192,16 @@ impl Store {
             .fetch_all(self.reader())
             .await?;
         rows.iter().map(peer_row).collect()
+    }
+
+    /// The keys of all peers.
+    pub async fn peer_keys_anywhere(&self) -> Result<HashSet<WgPublicKey>, StoreError> {
+        let rows = sqlx::query("SELECT key FROM peers")
+            .fetch_all(self.reader())
+            .await?;
+        rows.iter()
+            .map(|row| Columns(row).parsed("key", |text| text.parse().ok()))
+            .collect()
     }
 
     /// A peer by its key, with its account.

@@ -7,6 +7,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::*;
+use crate::changes::Change;
 use crate::grpc::test_peer::{TestPeer, TestServer};
 
 type Client = SignalExchangeClient<Channel>;
@@ -98,6 +99,37 @@ async fn a_deleted_peer_loses_its_stream() {
     peer.logout().await.unwrap();
 
     assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn a_deleted_peer_loses_its_stream_although_the_news_was_lost() {
+    let (server, peer, mut client) = start().await;
+    let other = server.member("b").await;
+    let mut stream = connect(&mut client, &peer.key()).await;
+    let mut staying = connect(&mut client, &other.key()).await;
+    let state = server.running.state();
+    let row = state
+        .store
+        .peer_by_key_anywhere(&peer.key())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut tx = state.store.begin().await.unwrap();
+    assert!(tx.delete_peer(&server.scope, &row.id).await.unwrap());
+    tx.commit().await.unwrap();
+
+    for _ in 0..10_000 {
+        state.changes.publish(Change::Account {
+            account: server.scope.account().clone(),
+        });
+    }
+
+    assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Aborted);
+    client
+        .send(message(&peer.key(), &other.key(), b"hello"))
+        .await
+        .unwrap();
+    assert!(next(&mut staying).await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
