@@ -8,13 +8,15 @@ use meshgate_proto::{DomainName, GroupId, ServiceMode};
 
 use crate::error::UseCaseError;
 use crate::password::pool::MAX_SECRET_LEN;
-use crate::services::input::{AuthInput, ServiceInput};
+use crate::services::input::{AuthInput, HeaderInput, ServiceInput};
 use crate::store::service_records::{StoredOptions, StoredRestrictions, TargetProtocol, TargetType};
 
 const MAX_NAME: usize = 255;
 const MAX_TARGETS: usize = 256;
 const MAX_GROUPS: usize = 200;
 const MAX_HEADER_AUTHS: usize = 32;
+/// Secrets of one header: each guess is compared with all of them, and a comparison is slow on purpose.
+const MAX_SECRETS_PER_HEADER: usize = 4;
 
 /// A service that can be stored, as far as itself is concerned.
 #[derive(Clone, Debug)]
@@ -170,6 +172,12 @@ fn check_auth(auth: &AuthInput) -> Result<(), UseCaseError> {
     for method in &auth.header_auths {
         headers::check_name(&method.header)?;
         headers::check_value(&method.header, method.value.expose())?;
+        let same = |other: &&HeaderInput| other.header.eq_ignore_ascii_case(&method.header);
+        if auth.header_auths.iter().filter(same).count() > MAX_SECRETS_PER_HEADER {
+            return invalid(format!(
+                "header_auths may have {MAX_SECRETS_PER_HEADER} values of one header"
+            ));
+        }
     }
     Ok(())
 }

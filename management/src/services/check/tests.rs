@@ -54,6 +54,13 @@ fn each_wrong_field_of_a_service_is_refused() {
         ("long password", |s| s.auth = Some(password(&"x".repeat(4097)))),
         ("header name", |s| s.auth = Some(header("X K", "v"))),
         ("header host", |s| s.auth = Some(header("Host", "v"))),
+        ("five secrets of one header", |s| {
+            let mut auth = header("X-K", "v");
+            auth.header_auths.extend(header("x-k", "w").header_auths);
+            auth.header_auths.extend(auth.header_auths.clone());
+            auth.header_auths.extend(header("X-k", "z").header_auths);
+            s.auth = Some(auth);
+        }),
         ("header value", |s| s.auth = Some(header("X-K", "a\r\nb"))),
     ];
     for (name, spoil) in cases {
