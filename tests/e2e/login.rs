@@ -198,7 +198,10 @@ async fn large_login_form_is_refused_while_it_is_read() {
             form.filled_in(service.secret()),
             "x".repeat(16 * 1024)
         );
-        let chunks: Vec<String> = too_large.split_inclusive("xxxxxxxx").map(str::to_owned).collect();
+        let chunks: Vec<String> = too_large
+            .split_inclusive(&"x".repeat(1024))
+            .map(str::to_owned)
+            .collect();
         let chunks = futures::stream::iter(chunks).map(Ok::<_, std::io::Error>);
         let unannounced = reqwest::Body::wrap_stream(chunks);
         for body in [reqwest::Body::from(too_large.clone()), unannounced] {
@@ -226,6 +229,26 @@ async fn large_login_form_is_refused_while_it_is_read() {
             303,
             "{version:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn client_that_still_sends_learns_that_its_form_is_too_large() {
+    let demo = Demo::shared().await;
+    let service = demo.service("pin");
+    for version in HttpVersion::ALL {
+        let client = demo.client_at(version, [127, 0, 1, 9]);
+        let page = client.expect(&service.domain, "/", 401).await.unwrap();
+        let form = LoginForm::read(&page);
+        let pieces = futures::stream::iter(0..64).map(|_| Ok::<_, std::io::Error>("x".repeat(4096)));
+        let request = client
+            .post(&service.domain, &form.action)
+            .header(CONTENT_TYPE, FORM);
+
+        let answer = request.body(reqwest::Body::wrap_stream(pieces)).send().await;
+
+        let status = answer.as_ref().map(|answer| answer.status().as_u16());
+        assert!(matches!(status, Ok(413)), "{version:?}: {answer:?}");
     }
 }
 
