@@ -1,8 +1,11 @@
 //! The public side: connections, TLS, and the HTTP engine behind them.
 
+mod chunks;
 mod client_hello;
 mod connection;
 mod engine;
+mod guard;
+mod head;
 mod http;
 mod listener;
 mod stream;

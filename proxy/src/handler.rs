@@ -19,6 +19,7 @@ use meshgate_web::{ErrorKind, RESERVED_PREFIX, Via};
 
 pub(crate) use client::{ForwardedScheme, Forwarding};
 pub(crate) use forward::Forward;
+pub(crate) use gate::MAX_HEAD;
 pub(crate) use path::RequestPath;
 pub(crate) use record::Record;
 

@@ -31,6 +31,8 @@ pub(crate) struct EdgeConnection {
 /// What is going on on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Activity {
+    /// Requests that have ever begun.
+    pub(crate) begun: u64,
     /// Requests that have begun and not ended.
     pub(crate) requests: u32,
     /// Those whose body is still coming.
@@ -53,6 +55,7 @@ impl EdgeConnection {
             peer,
             cut,
             activity: Mutex::new(Activity {
+                begun: 0,
                 requests: 0,
                 uploads: 0,
                 idle_since: Instant::now(),
@@ -73,7 +76,10 @@ impl EdgeConnection {
 
     /// Counts a request until the value is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> ActiveRequest {
-        self.activity.lock().requests += 1;
+        let mut activity = self.activity.lock();
+        activity.begun += 1;
+        activity.requests += 1;
+        drop(activity);
         ActiveRequest {
             connection: Arc::clone(self),
             uploads: false,

@@ -4,6 +4,8 @@
 //! head, and lets WebSockets live for as long as they like. Here a connection ends when it is cut, when no
 //! request comes, when a head or a body stops coming, and when the client stops reading.
 
+mod farewell;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +28,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use self::farewell::Farewell;
 use super::connection::EdgeConnection;
+use super::guard::{Guard, Look};
 
 /// Longest time between the first byte of an HTTP/1.1 head and its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,12 +78,16 @@ pub(crate) struct EdgeIo<S: AsyncRead + AsyncWrite> {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     clock: Pin<Box<Sleep>>,
     progress: Progress,
+    guard: Guard,
+    /// Requests that had begun when the last head passed.
+    begun: u64,
+    farewell: Option<Farewell>,
 }
 
 /// When things last moved.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
-    /// First byte since the last request ended.
+    /// First byte of a head that has not all come.
     head_since: Option<Instant>,
     last_read: Instant,
     write_blocked_since: Option<Instant>,
@@ -106,6 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
                 last_read: now,
                 write_blocked_since: None,
             },
+            guard: Guard::new(),
+            begun: 0,
+            farewell: None,
             connection,
             negotiated,
         }
@@ -137,6 +148,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
     /// Writes, and leaves out the engine's name where it answers a broken request all by itself.
     fn poll_write_inner(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let own_answer = !self.negotiated.http2 && self.connection.activity().requests == 0;
+        if own_answer {
+            self.guard.expect_head();
+        }
         let Some(nameless) = own_answer.then(|| without_engine_name(buf)).flatten() else {
             return Pin::new(&mut self.io).poll_write(cx, buf);
         };
@@ -151,11 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
     fn next_deadline(&self) -> Option<Instant> {
         let activity = self.connection.activity();
         let idle = (activity.requests == 0).then(|| activity.idle_since + IDLE_TIMEOUT);
-        let head = self
-            .progress
-            .head_since
-            .filter(|_| activity.requests == 0 && !self.negotiated.http2)
-            .map(|since| since + HEAD_TIMEOUT);
+        let head = self.progress.head_since.map(|since| since + HEAD_TIMEOUT);
         let upload = (activity.uploads > 0).then(|| self.progress.last_read + UPLOAD_TIMEOUT);
         let write = self
             .progress
@@ -164,13 +174,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
         [idle, head, upload, write].into_iter().flatten().min()
     }
 
-    fn note_read(&mut self) {
-        let now = Instant::now();
-        self.progress.last_read = now;
-        if self.connection.activity().requests > 0 {
-            self.progress.head_since = None;
-        } else {
-            self.progress.head_since.get_or_insert(now);
+    /// Reads for HTTP/1.1, where the engine gets a head only once all of it has come and is well formed.
+    fn poll_read_guarded(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(farewell) = &mut self.farewell {
+            return farewell.poll(&mut self.io, cx).map(Ok);
+        }
+        let activity = self.connection.activity();
+        if activity.requests == 0 && activity.begun > self.begun {
+            self.guard.expect_head();
+        }
+        loop {
+            if self.guard.has_passed() {
+                buf.put_slice(self.guard.give(buf.remaining()));
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            let read = Pin::new(&mut self.io).poll_read(cx, buf);
+            if read.is_pending() {
+                return self.poll_end(cx).map(|_| Ok(()));
+            }
+            if buf.filled().len() == before {
+                return read;
+            }
+            self.progress.last_read = Instant::now();
+            match self.guard.look(&buf.filled()[before..]) {
+                Ok(Look::Pass) => {
+                    self.note_passed();
+                    return read;
+                }
+                Ok(Look::Give) => self.note_passed(),
+                Ok(Look::Hold) => {
+                    self.progress.head_since.get_or_insert_with(Instant::now);
+                }
+                Ok(Look::Refuse(refusal)) => {
+                    buf.set_filled(before);
+                    let farewell = self.farewell.insert(Farewell::new(refusal.answer()));
+                    return farewell.poll(&mut self.io, cx).map(Ok);
+                }
+                Err(error) => {
+                    buf.set_filled(before);
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+                }
+            }
+            buf.set_filled(before);
+        }
+    }
+
+    fn note_passed(&mut self) {
+        self.progress.head_since = None;
+        let activity = self.connection.activity();
+        if activity.requests == 0 {
+            self.begun = activity.begun;
         }
     }
 
@@ -212,13 +266,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
         if self.connection.cut().is_cancelled() {
             return Poll::Ready(Ok(()));
         }
+        if !self.negotiated.http2 {
+            return self.poll_read_guarded(cx, buf);
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_pending() {
             return self.poll_end(cx).map(|_| Ok(()));
         }
         if buf.filled().len() > before {
-            self.note_read();
+            self.progress.last_read = Instant::now();
         }
         read
     }

@@ -20,6 +20,13 @@ pub(super) fn page_for(error: &Error, via: Via) -> Option<ErrorKind> {
         (_, ErrorType::InvalidHTTPHeader) | (ErrorSource::Downstream, ErrorType::H1Error) => {
             Some(ErrorKind::MalformedRequest)
         }
+        // What our own stream saw in a body, and what the engine did.
+        (ErrorSource::Downstream, ErrorType::ReadError)
+            if io_cause(cause).is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) =>
+        {
+            Some(ErrorKind::MalformedRequest)
+        }
+        (ErrorSource::Downstream, ErrorType::Custom("InvalidChunk")) => Some(ErrorKind::MalformedRequest),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(ErrorKind::RequestTimeout),
         (ErrorSource::Downstream, _) => None,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(ErrorKind::Internal),

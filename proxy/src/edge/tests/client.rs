@@ -171,6 +171,19 @@ pub(super) async fn raw_to_end(edge: &TestEdge, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// The same with the second part a moment after the first.
+pub(super) async fn raw_in_two(edge: &TestEdge, first: &[u8], second: &[u8]) -> String {
+    let mut tls = tls(edge, "app.test", b"http/1.1").await.unwrap();
+    tls.write_all(first).await.unwrap();
+    tls.flush().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    tls.write_all(second).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, tls.read_to_end(&mut answer)).await;
+    let _ = read.expect("the edge must close");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 fn is_complete(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {

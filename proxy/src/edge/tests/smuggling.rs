@@ -1,6 +1,6 @@
 //! The table of bytes with which one request is hidden in another.
 
-use super::client::{raw_to_end, status};
+use super::client::{raw_in_two, raw_to_end, status};
 use super::harness::{TestEdge, app};
 use super::origin::Origin;
 
@@ -21,6 +21,13 @@ async fn ambiguous_framing_is_refused() {
         "content-length: +5\r\n",
         "content-length: 5, 6\r\n",
         "content-length: -1\r\n",
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "content-length: 5\r\ncontent-length: 5\r\n",
+        "content-length: 5, 5\r\n",
+        "x-lines: end\n",
         "x-folded: a\r\n b\r\n",
         "x-nul: a\0b\r\n",
         many.as_str(),
@@ -33,7 +40,42 @@ async fn ambiguous_framing_is_refused() {
     let old =
         format!("POST / HTTP/1.0\r\nhost: app.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}");
     assert_eq!(status(&raw_to_end(&edge, old.as_bytes()).await), 400);
+    for line in [
+        "GET /a /b HTTP/1.1",
+        "GET  /a HTTP/1.1",
+        "GET other.test:80 HTTP/1.1",
+    ] {
+        let request = format!("{line}\r\nhost: app.test\r\n\r\n{HIDDEN}");
+        assert_eq!(
+            status(&raw_to_end(&edge, request.as_bytes()).await),
+            400,
+            "{line}"
+        );
+    }
     assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn broken_chunks_are_refused_and_end_no_request() {
+    let origin = Origin::start().await;
+    let edge = TestEdge::start(vec![app(origin.address)]).await;
+
+    for body in [
+        "\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+    ] {
+        let head = "POST /upload HTTP/1.1\r\nhost: app.test\r\ntransfer-encoding: chunked\r\n\r\n";
+        let at_once = raw_to_end(&edge, format!("{head}{body}{HIDDEN}").as_bytes()).await;
+        let later = raw_in_two(&edge, head.as_bytes(), body.as_bytes()).await;
+
+        assert_eq!(
+            (status(&at_once), status(&later)),
+            (400, 400),
+            "{body:?}: {at_once} {later}"
+        );
+    }
+    assert_eq!(origin.state.taken.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
