@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Sqlite, SqlitePool};
@@ -70,7 +71,7 @@ impl Searches {
 pub(super) fn fault(error: sqlx::Error) -> StoreError {
     let interrupted = error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(DatabaseError::code)
         .is_some_and(|code| code == INTERRUPTED);
     if interrupted || matches!(error, sqlx::Error::PoolTimedOut) {
         return StoreError::Busy;
