@@ -1,4 +1,5 @@
-//! One proxy's stream: the snapshot in batches, then one message for each change.
+//! One proxy's stream: the snapshot in batches, then the changes. What changed while a message was on its way
+//! goes together into the next one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ use crate::actor::Scope;
 use crate::one_time_tokens::{Grant, OneTimeTokens};
 use crate::store::service_records::{ServiceRecord, TargetType};
 use crate::store::{Store, StoreError};
+
+/// News that are looked at together, at most.
+const TOGETHER: usize = 64;
 
 /// Sizes and times of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,20 +88,23 @@ impl Publisher {
         {
             return end;
         }
-        for item in deferred {
-            if let Err(end) = self.look(&item, out, &mut published).await {
+        let deferred: Vec<_> = deferred.into_iter().collect();
+        for items in deferred.chunks(TOGETHER) {
+            if let Err(end) = self.look(items, out, &mut published).await {
                 return end;
             }
         }
+        let mut items = Vec::with_capacity(TOGETHER);
         loop {
-            let item = tokio::select! {
-                item = dirty.recv() => item,
+            items.clear();
+            let news = tokio::select! {
+                news = dirty.recv_many(&mut items, TOGETHER) => news,
                 () = out.closed() => return StreamEnd::Closed,
             };
-            let Some(item) = item else {
+            if news == 0 {
                 return StreamEnd::Superseded;
-            };
-            if let Err(end) = self.look(&item, out, &mut published).await {
+            }
+            if let Err(end) = self.look(&items, out, &mut published).await {
                 return end;
             }
         }
@@ -166,21 +173,34 @@ impl Publisher {
         }
     }
 
-    /// Brings what one piece of news is about to the present state.
-    async fn look(&self, item: &Dirty, out: &Outlet, published: &mut Published) -> Result<(), StreamEnd> {
-        match item {
-            Dirty::Service { account, service } => self.look_at(account, service, out, published).await,
-            Dirty::Target { account, target } => self.look_at_target(account, target, out, published).await,
+    /// Brings what the news are about to the present state.
+    async fn look(&self, news: &[Dirty], out: &Outlet, published: &mut Published) -> Result<(), StreamEnd> {
+        let mut changes = Vec::new();
+        for item in news {
+            match item {
+                Dirty::Service { account, service } => {
+                    changes.extend(self.look_at(account, service, published).await?);
+                }
+                Dirty::Target { account, target } => {
+                    changes.extend(self.look_at_target(account, target, published).await?);
+                }
+            }
         }
+        for batch in size::batches(changes) {
+            if !batch.is_empty() {
+                self.send(out, batch, false).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn look_at_target(
         &self,
         account: &AccountId,
         target: &PeerId,
-        out: &Outlet,
         published: &mut Published,
-    ) -> Result<(), StreamEnd> {
+    ) -> Result<Vec<MappingChange>, StreamEnd> {
+        let mut changes = Vec::new();
         let scope = Scope::authenticated(account.clone());
         let mut after: Option<ServiceId> = None;
         loop {
@@ -189,10 +209,10 @@ impl Publisher {
                     .services_with_target(&scope, target.as_str(), after.as_ref(), self.settings.batch);
             let ids = ids.await.map_err(failed)?;
             for id in &ids {
-                self.look_at(account, id, out, published).await?;
+                changes.extend(self.look_at(account, id, published).await?);
             }
             if ids.len() < self.settings.batch as usize {
-                return Ok(());
+                return Ok(changes);
             }
             after = ids.last().cloned();
         }
@@ -202,14 +222,10 @@ impl Publisher {
         &self,
         account: &AccountId,
         service: &ServiceId,
-        out: &Outlet,
         published: &mut Published,
-    ) -> Result<(), StreamEnd> {
+    ) -> Result<Vec<MappingChange>, StreamEnd> {
         let desired = self.desired(account, service).await.map_err(failed)?;
-        for change in published.update(account, service, desired) {
-            self.send(out, vec![change], false).await?;
-        }
-        Ok(())
+        Ok(published.update(account, service, desired))
     }
 
     async fn desired(&self, account: &AccountId, service: &ServiceId) -> Result<Option<Mapping>, StoreError> {

@@ -1,5 +1,6 @@
 //! A server on a port of the system's choice, services in its store, and proxies that call it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,7 +218,8 @@ impl Plane {
         });
     }
 
-    fn tell(&self, record: &ServiceRecord) {
+    /// Tells that a service is new or different.
+    pub(super) fn tell(&self, record: &ServiceRecord) {
         self.world.state.changes.publish(Change::Service {
             account: record.service.account_id.clone(),
             service: record.service.id.clone(),
@@ -256,6 +258,8 @@ pub(super) fn init(proxy: &str, address: &str) -> pb::SyncMappingsInit {
 pub(super) struct Proxy {
     requests: mpsc::Sender<pb::SyncMappingsRequest>,
     responses: Streaming<pb::SyncMappingsResponse>,
+    /// Changes of the last message that nobody asked for yet.
+    pending: VecDeque<(pb::ProxyMappingUpdateType, String)>,
 }
 
 impl Proxy {
@@ -267,7 +271,11 @@ impl Proxy {
         requests.send(first).await.unwrap();
         let call = client.sync_mappings(ReceiverStream::new(receiver));
         let responses = tokio::time::timeout(PATIENCE, call).await.unwrap()?.into_inner();
-        Ok(Self { requests, responses })
+        Ok(Self {
+            requests,
+            responses,
+            pending: VecDeque::new(),
+        })
     }
 
     pub(super) async fn ack(&self) {
@@ -303,12 +311,16 @@ impl Proxy {
         }
     }
 
-    /// The next message's one change, as type and domain.
+    /// The next change, as type and domain.
     pub(super) async fn change(&mut self) -> (pb::ProxyMappingUpdateType, String) {
-        let message = self.next().await;
-        assert_eq!(message.mapping.len(), 1);
-        assert!(!message.initial_sync_complete);
-        (message.mapping[0].r#type(), message.mapping[0].domain.clone())
+        if self.pending.is_empty() {
+            let message = self.next().await;
+            assert!(!message.initial_sync_complete);
+            let changes = message.mapping.into_iter();
+            self.pending
+                .extend(changes.map(|mapping| (mapping.r#type(), mapping.domain)));
+        }
+        self.pending.pop_front().expect("a message has changes")
     }
 
     /// Waits for the end of the stream.
@@ -327,6 +339,7 @@ impl Proxy {
 
     /// True while no message is there.
     pub(super) async fn is_silent(&mut self) -> bool {
+        assert_eq!(self.pending, []);
         tokio::time::timeout(Duration::from_millis(150), self.responses.message())
             .await
             .is_err()

@@ -173,6 +173,35 @@ async fn every_change_of_a_service_is_one_step() {
 }
 
 #[tokio::test]
+async fn what_changes_at_once_goes_together() {
+    let plane = Plane::start(ProxySettings::default()).await;
+    let account = plane.world.account().await;
+    let peer = plane.world.peer(&account, "agent", 9).await;
+    let token = plane.token(None).await;
+    let mut proxy = plane.sync(&token, init("p", "proxy.test")).await;
+    assert!(proxy.snapshot().await.is_empty());
+    let mut tx = plane.world.state.store.begin().await.unwrap();
+    let records: Vec<_> = (0..50)
+        .map(|n| plane.service(&account, &format!("s{n}.proxy.test"), &peer))
+        .collect();
+    for record in &records {
+        tx.insert_service(record).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    for record in &records {
+        plane.tell(record);
+    }
+
+    let (mut messages, mut created) = (0, 0);
+    while created < records.len() {
+        messages += 1;
+        created += proxy.next().await.mapping.len();
+    }
+    assert!(messages < 10, "{messages} messages");
+}
+
+#[tokio::test]
 async fn what_changes_during_the_snapshot_comes_after_it() {
     let plane = Plane::start(ProxySettings::default()).await;
     let account = plane.world.account().await;
