@@ -155,7 +155,7 @@ pub(crate) enum Decision {
 /// Decides on one request.
 ///
 /// Restrictions come first, then privacy, then schemes. A service without schemes asks nobody; one with
-/// schemes permits only a session of its own that lasts.
+/// schemes permits only a session of its own that lasts and began by a scheme that is still on.
 pub(crate) fn decide(policy: &AccessPolicy, facts: &Facts) -> Decision {
     if let Some(denial) = restricted(policy.restrictions(), facts.client_ip) {
         return Decision::Deny(denial);
@@ -172,7 +172,10 @@ pub(crate) fn decide(policy: &AccessPolicy, facts: &Facts) -> Decision {
         });
     }
     match &facts.session {
-        Some(session) if session.is_valid_for(policy.service_id(), facts.now) => {
+        Some(session)
+            if session.is_valid_for(policy.service_id(), facts.now)
+                && policy.schemes().accept(&session.user.method) =>
+        {
             Decision::Permit(Permitted {
                 service_id: policy.service_id().clone(),
                 identity: Identity::User(session.user.clone()),

@@ -29,6 +29,18 @@ impl Schemes {
         self.password || self.pin || self.oidc || !self.headers.is_empty()
     }
 
+    /// True when a session that began by `method` may still be used: the word is the one in its token. Words that
+    /// are not known never count.
+    pub(crate) fn accept(&self, method: &str) -> bool {
+        match method {
+            "password" => self.password,
+            "pin" => self.pin,
+            "oidc" => self.oidc,
+            "header" => !self.headers.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Those that have a form, in the order they are shown.
     pub(crate) fn forms(&self) -> Vec<LoginMethod> {
         let password = self.password.then_some(LoginMethod::Password);

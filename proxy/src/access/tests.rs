@@ -37,13 +37,44 @@ fn a_scheme_challenges_until_a_session_is_shown() {
 
 #[test]
 fn an_ended_session_and_one_of_another_service_challenge() {
-    let policy = policy(|mapping| mapping.auth.password = true);
+    let policy = policy(|mapping| mapping.auth.pin = true);
 
     for session in [session("s1", 0), session("s2", 60)] {
         let Decision::Challenge(challenge) = decide(&policy, &facts(Some(session))) else {
             panic!("must challenge");
         };
         assert!(challenge.expired);
+    }
+}
+
+#[test]
+fn a_session_ends_with_the_scheme_that_began_it() {
+    let all = policy(|mapping| {
+        mapping.auth.password = true;
+        mapping.auth.pin = true;
+        mapping.auth.oidc = true;
+        mapping.auth.header_auths = vec![header_auth()];
+    });
+    let password = policy(|mapping| mapping.auth.password = true);
+
+    for (method, of_all, of_password) in [
+        ("password", true, true),
+        ("pin", true, false),
+        ("oidc", true, false),
+        ("header", true, false),
+        ("", false, false),
+        ("PIN", false, false),
+        ("magic", false, false),
+    ] {
+        let mut session = session("s1", 60);
+        session.user.method = method.into();
+        let permits = |policy| matches!(decide(policy, &facts(Some(session.clone()))), Decision::Permit(_));
+
+        assert_eq!(
+            (permits(&all), permits(&password)),
+            (of_all, of_password),
+            "{method}"
+        );
     }
 }
 
@@ -138,7 +169,7 @@ proptest! {
             mapping.auth.oidc = oidc;
             mapping.private = private;
             if header {
-                mapping.auth.header_auths = vec![HeaderAuth { header: "x-key".into(), hashed_value: String::new() }];
+                mapping.auth.header_auths = vec![header_auth()];
             }
         });
         let session = session.map(|(service, starts, ends)| AuthSession {
@@ -153,7 +184,7 @@ proptest! {
 
         let permitted = matches!(decide(&policy, &facts(session)), Decision::Permit(_));
 
-        prop_assert_eq!(permitted, !private && (!guarded || lasting));
+        prop_assert_eq!(permitted, !private && (!guarded || (lasting && pin)));
     }
 }
 
@@ -163,6 +194,13 @@ fn policy(change: impl FnOnce(&mut Mapping)) -> AccessPolicy {
     mapping.auth.session_key = Some(SessionPublicKey(key.to_bytes()));
     change(&mut mapping);
     AccessPolicy::new(&mapping).unwrap()
+}
+
+fn header_auth() -> HeaderAuth {
+    HeaderAuth {
+        header: "x-key".into(),
+        hashed_value: String::new(),
+    }
 }
 
 fn facts(session: Option<AuthSession>) -> Facts {
