@@ -1,6 +1,7 @@
 //! The JSON of the health answers.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use meshgate_mesh::{PeerPath, PeerSummary};
@@ -42,6 +43,9 @@ struct Checks {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Client {
     healthy: bool,
+    /// The proxy's own overlay address, once the mesh has given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Ipv4Addr>,
     management_connected: bool,
     signal_connected: bool,
     relays_connected: usize,
@@ -126,6 +130,9 @@ fn client(tunnel: &TunnelSummary) -> Client {
     let count = |test: fn(&PeerSummary) -> bool| tunnel.peers.iter().filter(|peer| test(peer)).count();
     Client {
         healthy: management_connected && signal_connected && (relays_total == 0 || relays_connected > 0),
+        address: status
+            .and_then(|status| status.info.as_ref())
+            .map(|info| info.address),
         management_connected,
         signal_connected,
         relays_connected,
@@ -146,7 +153,7 @@ fn client(tunnel: &TunnelSummary) -> Client {
 
 #[cfg(test)]
 mod tests {
-    use meshgate_mesh::{LinkState, LinkStatus, MeshStatus};
+    use meshgate_mesh::{LinkState, LinkStatus, MeshInfo, MeshStatus};
     use meshgate_proto::{AccountId, WgPrivateKey};
     use serde_json::json;
 
@@ -230,6 +237,22 @@ mod tests {
                 "peers_p2p": 0, "peers_relayed": 1, "peers_degraded": 1,
             })
         );
+    }
+
+    #[test]
+    fn a_client_in_the_mesh_tells_its_own_address() {
+        let mut tunnel = tunnel(up());
+        tunnel.status.as_mut().unwrap().info = Some(MeshInfo {
+            key: WgPrivateKey::from_bytes([2; 32]).public(),
+            address: "100.64.0.7".parse().unwrap(),
+            prefix: 16,
+            address_v6: None,
+            fqdn: "proxy.mesh".into(),
+        });
+
+        let answer = serde_json::to_value(Answer::all(&Health::default(), &[tunnel])).unwrap();
+
+        assert_eq!(answer["clients"]["a1"]["address"], "100.64.0.7");
     }
 
     #[test]
