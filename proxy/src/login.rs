@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use meshgate_proto::Clock;
 use meshgate_web::{ErrorKind, LOGIN_PATH};
@@ -30,7 +31,7 @@ use tokio::sync::Semaphore;
 use crate::access::{self, Arrival, AuthSession, Decision, Facts, Permitted};
 use crate::routing::{Route, RouteState};
 
-pub(crate) use authenticator::{Authenticator, CheckError, Credential};
+pub(crate) use authenticator::{Authenticator, CheckError, Credential, Shown};
 pub(crate) use body::{BodyError, BodySource};
 
 use answers::{answer, challenged, denied};
@@ -126,6 +127,9 @@ impl Login {
         facts.session = self.session(route, request);
         let challenge = match access::decide(&route.policy, &facts) {
             Decision::Permit(permitted) => {
+                if is_foreign_upgrade(route, request) {
+                    return Verdict::Answer(answer(ErrorKind::Forbidden, request));
+                }
                 return Verdict::Permit {
                     permitted,
                     set_cookie: None,
@@ -198,9 +202,17 @@ impl Login {
         if !route.policy.schemes().any() {
             return None;
         }
-        let now = self.clock.now();
-        cookie::tokens(request.headers).find_map(|token| self.sessions.verify(route, token, now).ok())
+        self.sessions
+            .find(route, cookie::tokens(request.headers), self.clock.now())
     }
+}
+
+/// True when another site's page opens a WebSocket with the cookie of a guarded service: browsers send it along
+/// and ask nobody. Programs that are no browsers name no origin.
+fn is_foreign_upgrade(route: &Route, request: &LoginRequest<'_>) -> bool {
+    route.policy.schemes().any()
+        && request.headers.contains_key(UPGRADE)
+        && !origin::is_own(request.headers, request.authority)
 }
 
 fn path<'a>(request: &LoginRequest<'a>) -> &'a str {

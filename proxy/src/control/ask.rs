@@ -4,18 +4,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use meshgate_proto::pb::management as pb;
-use meshgate_proto::pb::management::authenticate_request::Request as Shown;
+use meshgate_proto::pb::management::authenticate_request::Request as Presented;
 use meshgate_proto::{AccountId, Secret, ServiceId, WgPublicKey};
-use tonic::Code;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Request};
 
 use super::client::ManagementClient;
-use crate::login::{Authenticator, CheckError, Credential};
+use crate::login::{Authenticator, CheckError, Credential, Shown};
 use crate::tunnels::{RegisterError, Registrar};
 
 /// Longest wait for the check of a secret.
 const AUTHENTICATE: Duration = Duration::from_secs(10);
 /// Longest wait for the registration of a peer.
 const CREATE_PEER: Duration = Duration::from_secs(30);
+
+/// Metadata with the address of the client whose secret is checked: management slows down guessing by it.
+const CLIENT_ADDRESS: &str = "meshgate-client-address";
 
 #[async_trait]
 impl Authenticator for ManagementClient {
@@ -25,14 +29,15 @@ impl Authenticator for ManagementClient {
         account: &AccountId,
         credential: Credential,
     ) -> Result<Option<Secret<String>>, CheckError> {
-        let shown = match credential {
-            Credential::Password(password) => Shown::Password(pb::PasswordRequest {
+        let Credential { client_ip, shown } = credential;
+        let presented = match shown {
+            Shown::Password(password) => Presented::Password(pb::PasswordRequest {
                 password: password.expose().clone(),
             }),
-            Credential::Pin(pin) => Shown::Pin(pb::PinRequest {
+            Shown::Pin(pin) => Presented::Pin(pb::PinRequest {
                 pin: pin.expose().clone(),
             }),
-            Credential::Header { name, value } => Shown::HeaderAuth(pb::HeaderAuthRequest {
+            Shown::Header { name, value } => Presented::HeaderAuth(pb::HeaderAuthRequest {
                 header_value: value.expose().clone(),
                 header_name: name,
             }),
@@ -40,8 +45,12 @@ impl Authenticator for ManagementClient {
         let request = pb::AuthenticateRequest {
             id: service.as_str().to_owned(),
             account_id: account.as_str().to_owned(),
-            request: Some(shown),
+            request: Some(presented),
         };
+        let mut request = Request::new(request);
+        if let Ok(address) = MetadataValue::<Ascii>::try_from(client_ip.to_string()) {
+            request.metadata_mut().insert(CLIENT_ADDRESS, address);
+        }
         let mut calls = self.calls();
         match self.within(AUTHENTICATE, calls.authenticate(request)).await {
             Ok(answer) => {

@@ -21,7 +21,7 @@ use tonic::Status;
 use super::*;
 use crate::access_log::{self, AccessLogSink, Stops};
 use crate::health::Health;
-use crate::login::{Authenticator as _, Credential};
+use crate::login::{Authenticator as _, Credential, Shown};
 use crate::routing::tests::mapping;
 use crate::routing::{RouteState, RouteTable, Snapshot};
 use crate::tunnels::tests::{HandStarter, Started};
@@ -390,13 +390,17 @@ async fn secrets_are_checked_by_management() {
             .authenticate(
                 &mapping.id,
                 &mapping.account_id,
-                Credential::Pin(Secret::from(pin)),
+                Credential {
+                    client_ip: "192.0.2.7".parse().unwrap(),
+                    shown: Shown::Pin(Secret::from(pin)),
+                },
             )
             .await
     };
 
     assert_eq!(check("1234").await.unwrap().unwrap().expose(), "a.b.c");
     assert!(check("0000").await.unwrap().is_none());
+    assert_eq!(server.seen().clients, ["192.0.2.7", "192.0.2.7"]);
     server.revoke_token();
     assert!(check("1234").await.is_err());
 }

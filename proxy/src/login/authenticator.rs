@@ -1,9 +1,20 @@
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use meshgate_proto::{AccountId, Secret, ServiceId};
 
+/// A secret and who shows it.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    /// The client, as the edge believes it.
+    pub(crate) client_ip: IpAddr,
+    /// What it shows.
+    pub(crate) shown: Shown,
+}
+
 /// A secret that a client shows.
 #[derive(Debug)]
-pub(crate) enum Credential {
+pub(crate) enum Shown {
     /// The password of a service.
     Password(Secret<String>),
     /// The PIN of a service.

@@ -11,20 +11,23 @@ const SESSION_COOKIE: &str = "nb_session";
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 4096;
 
-/// How many cookies of the name are tried: a sibling host can plant more of them.
-const MAX_TRIED: usize = 8;
-
-/// All session tokens of a request, in order.
+/// All session tokens of a request, in order. Other cookies may hold any bytes, as browsers send them.
 pub(super) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, value)| *name == SESSION_COOKIE && !value.is_empty() && value.len() <= MAX_TOKEN)
-        .map(|(_, value)| value)
-        .take(MAX_TRIED)
+        .into_iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(token)
+}
+
+/// The token of one pair, if the pair is ours.
+fn token(pair: &[u8]) -> Option<&str> {
+    let value = pair.trim_ascii().strip_prefix(SESSION_COOKIE.as_bytes())?;
+    let value = value.strip_prefix(b"=")?;
+    if value.is_empty() || value.len() > MAX_TOKEN {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
 }
 
 /// The `Set-Cookie` value that begins a session; `None` for a token that no cookie can carry.
@@ -56,6 +59,21 @@ mod tests {
             HeaderValue::from_static("a=1; nb_session=x.y; nb_session2=no;nb_session="),
         );
         headers.append(COOKIE, HeaderValue::from_static("nb_session=z"));
+
+        assert_eq!(tokens(&headers).collect::<Vec<_>>(), ["x.y", "z"]);
+    }
+
+    #[test]
+    fn cookies_of_others_may_hold_any_bytes() {
+        let mut headers = HeaderMap::new();
+        let line = [
+            "name=J\u{fc}rgen; nb_session=x.y; b=".as_bytes(),
+            &[0xff],
+            b"; nb_session=",
+            &[0xfe],
+            b"; nb_session=z",
+        ];
+        headers.append(COOKIE, HeaderValue::from_bytes(&line.concat()).unwrap());
 
         assert_eq!(tokens(&headers).collect::<Vec<_>>(), ["x.y", "z"]);
     }

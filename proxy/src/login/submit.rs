@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::header::CONNECTION;
 use meshgate_proto::Secret;
 use meshgate_web::{ErrorKind, LoginError, LoginMethod};
 
 use super::answers::{answer, challenged_for};
 use super::attempts::Attempt;
-use super::authenticator::{CheckError, Credential};
+use super::authenticator::{CheckError, Credential, Shown};
 use super::body::{BodyError, BodySource, ReadError, read_form};
 use super::form::{self, LoginForm, Refused};
 use super::page::{self, error_page};
@@ -56,7 +57,7 @@ impl Login {
         let form = match read_form(body).await {
             Ok(bytes) => LoginForm::parse(&bytes),
             Err(ReadError::TooLarge) => return answer(ErrorKind::BodyTooLarge, request),
-            Err(ReadError::Body(BodyError::TimedOut)) => return answer(ErrorKind::RequestTimeout, request),
+            Err(ReadError::Body(BodyError::TimedOut)) => return too_slow(request),
             Err(ReadError::Body(BodyError::Broken)) => return answer(ErrorKind::MalformedRequest, request),
         };
         let Some(challenge) = challenge else {
@@ -81,11 +82,11 @@ impl Login {
         };
         let again = |error| page::login_page(request, &challenge.forms, &return_to, Some(error));
         let method = secret.method;
-        let (credential, mechanism) = match method {
-            LoginMethod::Password => (Credential::Password(secret.value), "password"),
-            LoginMethod::Pin => (Credential::Pin(secret.value), "pin"),
+        let (shown, mechanism) = match method {
+            LoginMethod::Password => (Shown::Password(secret.value), "password"),
+            LoginMethod::Pin => (Shown::Pin(secret.value), "pin"),
         };
-        let response = match self.check(route, request, credential).await {
+        let response = match self.check(route, request, shown).await {
             Ok(begun) => page::see_other(return_to, Some(begun.cookie)),
             Err(Failed::Wrong) => again(LoginError::Wrong(method)),
             Err(Failed::TooMany(wait)) => again(too_many(wait)),
@@ -102,15 +103,15 @@ impl Login {
     ) -> Result<Option<Begun>, Answer> {
         let sent = route.policy.schemes().headers.iter().find_map(|name| {
             let value = request.headers.get(name)?.to_str().ok()?;
-            Some(Credential::Header {
+            Some(Shown::Header {
                 name: name.as_str().to_owned(),
                 value: Secret::from(value),
             })
         });
-        let Some(credential) = sent else {
+        let Some(shown) = sent else {
             return Ok(None);
         };
-        let kind = match self.check(route, request, credential).await {
+        let kind = match self.check(route, request, shown).await {
             Ok(begun) => return Ok(Some(begun)),
             Err(Failed::Wrong) => ErrorKind::LoginRequired,
             Err(Failed::TooMany(_)) => ErrorKind::TooManyRequests,
@@ -122,12 +123,7 @@ impl Login {
         })
     }
 
-    async fn check(
-        &self,
-        route: &Route,
-        request: &LoginRequest<'_>,
-        credential: Credential,
-    ) -> Result<Begun, Failed> {
+    async fn check(&self, route: &Route, request: &LoginRequest<'_>, shown: Shown) -> Result<Begun, Failed> {
         let attempt = self
             .attempts
             .begin(request.client_ip, &route.service_id, self.clock.now())
@@ -135,6 +131,10 @@ impl Login {
         let Ok(_turn) = self.checks.try_acquire() else {
             attempt.succeeded();
             return Err(Failed::TooMany(None));
+        };
+        let credential = Credential {
+            client_ip: request.client_ip,
+            shown,
         };
         let checked = self
             .authenticator
@@ -165,6 +165,16 @@ impl Login {
         let cookie = cookie::set(token.expose(), lasts).ok_or(Failed::Unavailable)?;
         Ok(Begun { session, cookie })
     }
+}
+
+/// Nobody waits for the rest of the body, so the connection ends with the answer.
+fn too_slow(request: &LoginRequest<'_>) -> Answer {
+    let mut answer = answer(ErrorKind::RequestTimeout, request);
+    answer
+        .response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn too_many(wait: Option<Duration>) -> LoginError {

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use http::StatusCode;
-use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
+use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, UPGRADE};
 use meshgate_proto::{
     AccountId, HeaderAuth, ManualClock, Mapping, Secret, ServiceId, SessionPublicKey, UnixTime,
 };
@@ -52,13 +52,16 @@ impl Authenticator for Management {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        let (Credential::Password(secret)
-        | Credential::Pin(secret)
-        | Credential::Header { value: secret, .. }) = credential;
-        let token = self
-            .token
-            .clone()
-            .unwrap_or_else(|| token(&claims_at("app.test", NOW)));
+        let (method, secret) = match credential.shown {
+            Shown::Password(secret) => ("password", secret),
+            Shown::Pin(secret) => ("pin", secret),
+            Shown::Header { value, .. } => ("header", value),
+        };
+        let token = self.token.clone().unwrap_or_else(|| {
+            let mut claims = claims_at("app.test", NOW);
+            claims["method"] = method.into();
+            token(&claims)
+        });
         Ok((secret.expose() == "1234").then(|| Secret::new(token)))
     }
 }
@@ -377,6 +380,37 @@ async fn a_header_secret_opens_without_a_detour() {
         assert_eq!(answer.response.status(), 401);
     }
     assert_eq!(bench.asked(), 2);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_cannot_open_a_websocket_with_the_cookie() {
+    let guarded = Bench::new(Management::default());
+    let open = Bench::with(|_| {});
+    let cookie = format!("nb_session={}", token(&claims_at("app.test", NOW)));
+    let upgrade = |origin: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(COOKIE, cookie.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        }
+        headers
+    };
+
+    for origin in ["https://evil.test", "https://other.app.test:8443", "null"] {
+        let Verdict::Answer(answer) = guarded.get("/", &upgrade(Some(origin))).await else {
+            panic!("must refuse {origin}");
+        };
+        assert_eq!(answer.response.status(), 403, "{origin}");
+        assert!(matches!(
+            open.get("/", &upgrade(Some(origin))).await,
+            Verdict::Permit { .. }
+        ));
+    }
+    for origin in [None, Some("https://app.test:8443")] {
+        let verdict = guarded.get("/", &upgrade(origin)).await;
+        assert!(matches!(verdict, Verdict::Permit { .. }), "{origin:?}");
+    }
 }
 
 #[tokio::test]

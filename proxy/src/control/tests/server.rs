@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) statuses: Vec<pb::SendStatusUpdateRequest>,
     pub(crate) peers: Vec<pb::CreateProxyPeerRequest>,
     pub(crate) lines: Vec<pb::AccessLog>,
+    /// Clients that calls of Authenticate named.
+    pub(crate) clients: Vec<String>,
 }
 
 /// How the server behaves.
@@ -252,6 +254,10 @@ impl ProxyService for Service {
         request: Request<pb::AuthenticateRequest>,
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
         self.admit(&request)?;
+        if let Some(client) = request.metadata().get("meshgate-client-address") {
+            let client = client.to_str().unwrap().to_owned();
+            self.note(|seen| seen.clients.push(client));
+        }
         let right = matches!(
             request.into_inner().request,
             Some(pb::authenticate_request::Request::Pin(pin)) if pin.pin == "1234"

@@ -110,6 +110,34 @@ fn a_remembered_token_still_ends_and_a_new_key_forgets_it() {
 }
 
 #[test]
+fn planted_cookies_do_not_hide_the_session() {
+    let sessions = Sessions::new();
+    let route = guarded_route(&key());
+    let now = UnixTime::from_secs(NOW);
+    let good = token(&claims("app.test"));
+    let foreign = sign(&key(), &header("EdDSA"), &claims("other.test"));
+    let junk: Vec<String> = (0..200)
+        .map(|number| format!("a{number}"))
+        .chain(std::iter::repeat_n(foreign, 50))
+        .collect();
+    let forged: Vec<String> = (0..=MAX_CHECKED)
+        .map(|number| {
+            let mut claims = claims("app.test");
+            claims["jti"] = json!(number);
+            sign(&SigningKey::from_bytes(&[9; 32]), &header("EdDSA"), &claims)
+        })
+        .collect();
+    let find = |sessions: &Sessions, planted: &[String]| {
+        let tokens = planted.iter().chain([&good]).map(String::as_str);
+        sessions.find(&route, tokens, now)
+    };
+
+    assert!(find(&sessions, &forged).is_none());
+    assert!(find(&sessions, &junk).is_some());
+    assert!(find(&sessions, &forged).is_some());
+}
+
+#[test]
 fn oversized_tokens_are_not_looked_at() {
     let mut long = claims("app.test");
     long["email"] = json!("x".repeat(MAX_TOKEN));
