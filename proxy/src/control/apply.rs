@@ -14,6 +14,9 @@ use crate::tunnels::Tunnels;
 /// services need not wait for its last.
 const PART: usize = 64;
 
+/// Why a private service is not active: only the public listener is there, and it denies.
+const PRIVATE: &str = "private services need the tunnel listener";
+
 /// Owns the route table. Nothing here waits: tunnels open on their own.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -79,6 +82,9 @@ impl Applier {
         };
         self.refused.remove(&mapping.id);
         self.table.put(route, live);
+        if mapping.private {
+            return self.report_private(mapping);
+        }
         self.require_tunnel(mapping);
         if let Some(rival) = self.table.rival(&mapping.id, &mapping.domain) {
             let reason = format!("{} is already served by service {rival}", mapping.domain);
@@ -89,6 +95,15 @@ impl Applier {
             return;
         }
         self.board.put(&mapping.id, &mapping.account_id, served(mapping));
+    }
+
+    /// Its route denies everybody, and no tunnel is needed for that.
+    fn report_private(&mut self, mapping: &Mapping) {
+        self.tunnels.release(&mapping.id);
+        self.refused.insert(mapping.id.clone());
+        tracing::warn!(service.id = %mapping.id, reason = PRIVATE, "Service cannot be served");
+        let subject = Subject::Broken(PRIVATE.to_owned());
+        self.board.put(&mapping.id, &mapping.account_id, subject);
     }
 
     /// A mapping that was understood and cannot be served.

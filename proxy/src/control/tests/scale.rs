@@ -79,12 +79,34 @@ async fn a_service_that_inherits_its_host_is_reported_again() {
     assert_eq!(heir.status, ServiceStatus::CertificateFailed);
 }
 
+#[tokio::test]
+async fn a_private_service_is_an_error_and_lets_nobody_in() {
+    let mut bench = Scale::new();
+    let private = Mapping {
+        private: true,
+        ..mapping("s1", "s1.test")
+    };
+
+    bench.batch(vec![private.clone()]);
+
+    let report = bench.reporter.waiting.lock().remove(&private.id).unwrap();
+    assert_eq!(report.status, ServiceStatus::Error);
+    assert_eq!(
+        report.error_message.as_deref(),
+        Some("private services need the tunnel listener")
+    );
+    let snapshot = bench.snapshot.load_full();
+    assert!(snapshot.host("s1.test").unwrap().policy.is_private());
+    assert!(bench.tunnels.summaries().is_empty());
+}
+
 /// The pure state and the applier, without a stream.
 struct Scale {
     state: SyncState,
     applier: Applier,
     snapshot: Arc<ArcSwap<Snapshot>>,
     reporter: Arc<Reporter>,
+    tunnels: Tunnels,
     _directory: tempfile::TempDir,
 }
 
@@ -108,7 +130,8 @@ impl Scale {
         Self {
             state,
             snapshot: Arc::clone(table.shared()),
-            applier: Applier::new(table, tunnels, board),
+            applier: Applier::new(table, tunnels.clone(), board),
+            tunnels,
             reporter,
             _directory: directory,
         }
