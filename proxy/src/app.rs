@@ -42,6 +42,8 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last access log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long tasks may take that were told to end at once.
+const LAST_TASKS: Duration = Duration::from_secs(2);
 /// How long tunnels may take to say farewell.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -196,7 +198,9 @@ impl Running {
         self.tasks.close();
         if timeout(LAST_LINES, self.tasks.wait()).await.is_err() {
             self.lines.hard.cancel();
-            self.tasks.wait().await;
+            if timeout(LAST_TASKS, self.tasks.wait()).await.is_err() {
+                tracing::error!(tasks.left = self.tasks.len(), "Tasks did not end and were left");
+            }
         }
         tracing::info!(connections.cut = cut, "Proxy has stopped");
         Drained { cut }
