@@ -161,6 +161,7 @@ async fn start_proxy(
         wg_port: 0,
         preshared_key: None,
         max_dial_timeout: None,
+        allow_direct: Vec::new(),
         require_subdomain: true,
         max_connections: MAX_CONNECTIONS,
     };

@@ -246,6 +246,7 @@ impl Parts {
             resync: Arc::clone(&resync),
             key_dir: identity.key_dir(),
             max_dial: config.max_dial_timeout,
+            allow_direct: config.allow_direct.clone().into(),
         });
         let table = RouteTable::default();
         let routes = Arc::clone(table.shared());

@@ -51,6 +51,9 @@ pub struct Config {
     pub preshared_key: Option<PresharedKey>,
     /// Longest wait for a connection to a target, whatever its service says.
     pub max_dial_timeout: Option<Duration>,
+    /// Special addresses that targets may have which are reached without a tunnel: loopback, link-local and the
+    /// like belong to the operator, not to the tenants.
+    pub allow_direct: Vec<Cidr>,
     /// The cluster's own name carries no service.
     pub require_subdomain: bool,
     /// Clients that are served at a time; more wait until one goes.

@@ -6,6 +6,7 @@
 
 mod account;
 mod dial;
+mod direct;
 mod key;
 mod mesh;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use meshgate_mesh::{MeshStatus, PeerSummary};
-use meshgate_proto::{AccountId, Secret, ServiceId, WgPrivateKey, WgPublicKey};
+use meshgate_proto::{AccountId, Cidr, Secret, ServiceId, WgPrivateKey, WgPublicKey};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -104,6 +105,8 @@ pub(crate) struct TunnelParts {
     pub(crate) key_dir: PathBuf,
     /// Longest wait for any connection to a target.
     pub(crate) max_dial: Option<Duration>,
+    /// Special addresses that may be dialled without a tunnel.
+    pub(crate) allow_direct: Arc<[Cidr]>,
 }
 
 /// The tunnels of all accounts. Cheap to clone.
@@ -270,10 +273,10 @@ async fn linger(shared: Arc<Shared>, id: AccountId) {
 
 impl DialerSource for Tunnels {
     fn dialer(&self, account: &AccountId, network: Network) -> Arc<dyn Dialer> {
-        let max_dial = self.0.parts.max_dial;
+        let parts = &self.0.parts;
         match network {
             Network::Tunnel => Arc::new(TunnelDialer::new(account.clone(), Arc::downgrade(&self.0))),
-            Network::Host => Arc::new(HostDialer::new(max_dial)),
+            Network::Host => Arc::new(HostDialer::new(parts.max_dial, Arc::clone(&parts.allow_direct))),
         }
     }
 }

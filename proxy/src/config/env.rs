@@ -71,6 +71,8 @@ settings! {
         "Key that all peers share";
     MAX_DIAL_TIMEOUT: "max-dial-timeout", "0", "a duration such as 30s",
         "Longest wait for a connection to a target; 0 sets no limit";
+    ALLOW_DIRECT: "allow-direct", "", "addresses and ranges separated by commas",
+        "Loopback, link-local and overlay addresses that direct targets may have";
     REQUIRE_SUBDOMAIN: "require-subdomain", "false", "true or false",
         "The cluster's own name carries no service";
     MAX_CONNECTIONS: "max-connections", "16384", "a number above 0",
@@ -120,6 +122,7 @@ impl Config {
             wg_port: read.value(WG_PORT, |text| text.parse().ok())?,
             preshared_key: read.secret(PRESHARED_KEY, |text| text.parse().ok())?,
             max_dial_timeout: Some(read.value(MAX_DIAL_TIMEOUT, value::duration)?).filter(|d| !d.is_zero()),
+            allow_direct: read.optional(ALLOW_DIRECT, value::ranges)?.unwrap_or_default(),
             require_subdomain: read.value(REQUIRE_SUBDOMAIN, value::switch)?,
             max_connections: read.value(MAX_CONNECTIONS, |text| {
                 text.parse().ok().filter(|count| *count > 0)

@@ -56,6 +56,11 @@ fn a_bad_value_is_named_with_what_was_expected() {
             "NB_PROXY_TRUSTED_PROXIES is \"10.0.0.0/8,x\"; expected addresses and ranges separated by commas",
         ),
         (
+            "NB_PROXY_ALLOW_DIRECT",
+            "localhost",
+            "NB_PROXY_ALLOW_DIRECT is \"localhost\"; expected addresses and ranges separated by commas",
+        ),
+        (
             "NB_PROXY_ADDRESS",
             "443",
             "NB_PROXY_ADDRESS is \"443\"; expected an address such as :8443 or 192.0.2.1:443: \

@@ -56,6 +56,7 @@ impl Bench {
             resync: Arc::clone(&resync),
             key_dir: state.path().to_owned(),
             max_dial: None,
+            allow_direct: Arc::default(),
         });
         let table = RouteTable::default();
         let snapshot = Arc::clone(table.shared());

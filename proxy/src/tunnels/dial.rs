@@ -1,15 +1,15 @@
 //! Streams to targets: through an account's tunnel, or through the proxy's own network.
 
 use std::net::SocketAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meshgate_proto::AccountId;
+use meshgate_proto::{AccountId, Cidr};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Shared;
+use super::{Shared, direct};
 use crate::upstream::{DialError, Dialer, Io, UpstreamAddress};
 
 /// Longest wait for a tunnel that is on its way.
@@ -51,16 +51,17 @@ impl Dialer for TunnelDialer {
     }
 }
 
-/// Dials through the proxy's own network and its names.
+/// Dials through the proxy's own network and its names, but never what is the operator's alone.
 #[derive(Debug)]
 pub(super) struct HostDialer {
     max_dial: Option<Duration>,
+    allowed: Arc<[Cidr]>,
 }
 
 impl HostDialer {
-    /// A dialer that never waits longer than `max_dial`.
-    pub(super) fn new(max_dial: Option<Duration>) -> Self {
-        Self { max_dial }
+    /// A dialer that never waits longer than `max_dial`, and reaches special addresses only where `allowed`.
+    pub(super) fn new(max_dial: Option<Duration>, allowed: Arc<[Cidr]>) -> Self {
+        Self { max_dial, allowed }
     }
 }
 
@@ -68,7 +69,7 @@ impl HostDialer {
 impl Dialer for HostDialer {
     async fn dial(&self, to: &UpstreamAddress, deadline: Duration) -> Result<Box<dyn Io>, DialError> {
         let deadline = capped(deadline, self.max_dial);
-        match tokio::time::timeout(deadline, connect(to)).await {
+        match tokio::time::timeout(deadline, connect(to, &self.allowed)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(DialError::TimedOut),
@@ -76,7 +77,7 @@ impl Dialer for HostDialer {
     }
 }
 
-async fn connect(to: &UpstreamAddress) -> Result<TcpStream, DialError> {
+async fn connect(to: &UpstreamAddress, allowed: &[Cidr]) -> Result<TcpStream, DialError> {
     let addresses: Vec<SocketAddr> = match to {
         UpstreamAddress::Ip(address) => vec![*address],
         UpstreamAddress::Name { host, port } => {
@@ -86,6 +87,10 @@ async fn connect(to: &UpstreamAddress) -> Result<TcpStream, DialError> {
     };
     let mut last = DialError::NoRoute;
     for address in addresses {
+        if !direct::may_dial(address.ip(), allowed) {
+            tracing::debug!(%to, "A direct target has an address that is not allowed");
+            continue;
+        }
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;

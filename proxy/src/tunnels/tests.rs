@@ -157,6 +157,7 @@ impl Bench {
             resync: Arc::clone(&resync),
             key_dir: state_dir.path().join("accounts"),
             max_dial: None,
+            allow_direct: Arc::default(),
         });
         Self {
             tunnels,
@@ -249,6 +250,30 @@ async fn names_are_not_looked_up_in_the_tunnel() {
     };
 
     assert!(matches!(bench.dial(&name).await, Err(DialError::NoRoute)));
+}
+
+#[tokio::test]
+async fn direct_targets_never_lead_to_this_machine_unless_allowed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let targets = [
+        UpstreamAddress::Ip(listener.local_addr().unwrap()),
+        UpstreamAddress::Name {
+            host: DomainName::new("localhost").unwrap(),
+            port,
+        },
+    ];
+    let within = Duration::from_secs(5);
+    let closed = HostDialer::new(None, Arc::default());
+    let open = HostDialer::new(None, Arc::from(["127.0.0.0/8".parse().unwrap()]));
+
+    for target in targets {
+        assert!(matches!(
+            closed.dial(&target, within).await,
+            Err(DialError::NoRoute)
+        ));
+        assert!(open.dial(&target, within).await.is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -123,6 +123,7 @@ impl Scale {
             resync: Arc::new(Notify::new()),
             key_dir: directory.path().to_owned(),
             max_dial: None,
+            allow_direct: Arc::default(),
         });
         let table = RouteTable::default();
         let mut state = SyncState::default();
