@@ -115,6 +115,9 @@ impl Handler {
         let request = login_request(&reserved.asked, &target, head, record);
         let answer = self.login.handle(&reserved.route, &request, body).await;
         answer.mechanism.clone_into(&mut record.mechanism);
+        if !answer.response.status().is_redirection() && !answer.response.status().is_success() {
+            record.note_turned_away();
+        }
         answer.response
     }
 
@@ -156,6 +159,7 @@ impl Handler {
             } => (permitted, set_cookie),
             Verdict::Answer(answer) => {
                 answer.mechanism.clone_into(&mut record.mechanism);
+                record.note_turned_away();
                 return Outcome::Answer(answer.response);
             }
         };

@@ -70,6 +70,10 @@ fn head_size(head: &Parts) -> usize {
 /// The one host of a request: from `Host`, and in HTTP/2 from `:authority`.
 fn authority(head: &Parts) -> Result<Authority, ErrorKind> {
     let named = host_header(&head.headers)?;
+    let secure = |scheme: &http::uri::Scheme| *scheme == http::uri::Scheme::HTTPS;
+    if head.version == Version::HTTP_2 && !head.uri.scheme().is_none_or(secure) {
+        return Err(ErrorKind::MalformedRequest);
+    }
     let pseudo = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
     let authority = match (named, pseudo) {
         (Some(named), Some(pseudo)) if *pseudo != named => return Err(ErrorKind::MalformedRequest),
@@ -164,6 +168,15 @@ mod tests {
 
         assert_eq!(asked.host.unwrap().as_str(), "a.test");
         assert_eq!(twofold, Err(ErrorKind::MalformedRequest));
+    }
+
+    #[test]
+    fn http2_requests_come_by_https() {
+        for target in ["http://a.test/x", "file://a.test/x"] {
+            let mut head = head(&[], target);
+            head.version = Version::HTTP_2;
+            assert_eq!(inspect(&head), Err(ErrorKind::MalformedRequest), "{target}");
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::upstream::Target;
 /// Longest text of a client in a line.
 const MAX_TEXT: usize = 1024;
 
+/// Status of a request that ended without an answer, as nginx made it common.
+const CLIENT_GONE: u16 = 499;
+
 /// Notes on one request.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -28,6 +31,7 @@ pub(crate) struct Record {
     service: ServiceId,
     user: UserId,
     wanted: bool,
+    turned_away: bool,
     /// The client, as the edge believes it.
     pub(crate) source_ip: Option<IpAddr>,
     /// Scheme or rule that decided.
@@ -53,6 +57,7 @@ impl Record {
             service: ServiceId::new(""),
             user: UserId::new(""),
             wanted: true,
+            turned_away: false,
             source_ip: None,
             mechanism: String::new(),
             status: 0,
@@ -96,6 +101,11 @@ impl Record {
         self.user = permitted.user_id();
     }
 
+    /// The login answered instead of the service.
+    pub(super) fn note_turned_away(&mut self) {
+        self.turned_away = true;
+    }
+
     pub(super) fn note_target(&mut self, target: &Target) {
         self.wanted = !target.spec().options.disable_access_log;
     }
@@ -111,11 +121,14 @@ impl Record {
             path: self.path,
             duration: self.begun.elapsed(),
             method: self.method,
-            response_code: self.status,
+            response_code: match self.status {
+                0 => CLIENT_GONE,
+                status => status,
+            },
             source_ip: self.source_ip,
             auth_mechanism: self.mechanism,
             user_id: self.user,
-            auth_success: !matches!(self.status, 401 | 403),
+            auth_success: !self.turned_away && !matches!(self.status, 401 | 403),
             bytes_upload: self.upload,
             bytes_download: self.download,
             protocol: "http".to_owned(),
@@ -134,4 +147,33 @@ fn host_only(authority: &str) -> &str {
 
 fn shortened(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use meshgate_proto::Xid;
+
+    use super::*;
+
+    fn line(status: u16, turned_away: bool) -> AccessLog {
+        let now = UnixTime::from_secs(1);
+        let mut record = Record::new(AccessLogId::from(Xid::generate(now)));
+        record.status = status;
+        if turned_away {
+            record.note_turned_away();
+        }
+        record.into_line(now).unwrap()
+    }
+
+    #[test]
+    fn a_guess_that_has_to_wait_is_no_success() {
+        assert!(!line(429, true).auth_success);
+        assert!(!line(401, true).auth_success);
+        assert!(line(429, false).auth_success);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_has_a_status() {
+        assert_eq!(line(0, false).response_code, 499);
+    }
 }

@@ -18,6 +18,31 @@ const X_NETBIRD_GROUPS: HeaderName = HeaderName::from_static("x-netbird-groups")
 /// Port where the client's address names none.
 const HTTPS_PORT: u16 = 443;
 
+/// What other proxies and gateways say about the client or the address, and `proxy`, which CGI programs
+/// take for their own setting.
+const ELSEWHERE_SET: [&str; 9] = [
+    "forwarded",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-url",
+    "x-rewrite-url",
+    "proxy",
+];
+
+/// Names that may pass, but under no other spelling.
+const ALIASED: [&str; 7] = [
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "cookie",
+    "authorization",
+];
+
 /// The client as targets see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client<'a> {
@@ -68,8 +93,8 @@ pub(crate) fn describe(headers: &HeaderMap, client: &Client<'_>, edits: &mut Hea
 /// the real one: CGI and WSGI turn `-` into `_`, and some servers turn `.` into `_` as well.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
     let folded = folded(name);
-    folded == "forwarded"
-        || folded == "x-real-ip"
+    ELSEWHERE_SET.contains(&folded.as_str())
+        || (ALIASED.contains(&folded.as_str()) && folded != name.as_str())
         || folded.starts_with("x-forwarded-")
         || folded.starts_with("x-netbird-")
 }
@@ -133,10 +158,21 @@ mod tests {
             "x-forwarded-prefix",
             "x.real.ip",
             "x_forwarded.proto",
+            "x-forwarded",
+            "content_length",
+            "transfer_encoding",
+            "content.type",
+            "proxy",
+            "x-original-url",
+            "x_rewrite_url",
+            "cf-connecting-ip",
+            "true_client_ip",
+            "x-client-ip",
         ];
         for name in hostile {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("evil"));
         }
+        headers.insert("content-type", HeaderValue::from_static("text/plain"));
         headers.insert("x-forward", HeaderValue::from_static("fine"));
 
         let edits = edits(&headers, None, &[]);
@@ -144,7 +180,12 @@ mod tests {
         for name in hostile {
             assert!(edits.remove.iter().any(|removed| removed == name), "{name}");
         }
-        assert!(edits.remove.iter().all(|removed| removed != "x-forward"));
+        assert!(
+            edits
+                .remove
+                .iter()
+                .all(|removed| removed != "x-forward" && removed != "content-type")
+        );
         assert_eq!(value(&edits, "x-netbird-user"), None);
     }
 

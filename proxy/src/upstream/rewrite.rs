@@ -69,6 +69,9 @@ fn without_session(line: &[u8]) -> Vec<u8> {
 }
 
 fn is_session(pair: &[u8]) -> bool {
+    // Browsers send a cookie without a name back as its bare value, which may look like a name and value.
+    let pair = pair.trim_ascii();
+    let pair = pair.strip_prefix(b"=").unwrap_or(pair);
     let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
     name.trim_ascii() == SESSION_COOKIE
 }
@@ -198,6 +201,23 @@ mod tests {
         ] {
             assert_eq!(path_at(target, rewrite, path, prefix, query), expected);
         }
+    }
+
+    #[test]
+    fn a_nameless_cookie_sets_no_session() {
+        let mut headers = HeaderMap::new();
+        for line in ["a=1", "=nb_session=evil", " = nb_session=evil", "nb_session=evil"] {
+            headers.append("set-cookie", HeaderValue::from_static(line));
+        }
+        let mut edits = HeaderEdits::default();
+
+        keep_session_cookie(&headers, &mut edits);
+
+        assert_eq!(edits.remove, [header::SET_COOKIE]);
+        assert_eq!(
+            edits.append,
+            [(header::SET_COOKIE, HeaderValue::from_static("a=1"))]
+        );
     }
 
     fn cookies(lines: &[&'static str]) -> Option<String> {
