@@ -8,6 +8,7 @@ mod guard;
 mod head;
 mod http;
 mod listener;
+mod shares;
 mod stream;
 #[cfg(test)]
 mod tests;

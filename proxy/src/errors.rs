@@ -4,14 +4,17 @@ use std::error::Error;
 use std::io;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use meshgate_web::{ErrorContext, ErrorKind, ErrorPage, Nonce, Via, preferred, security_headers};
 
-use crate::upstream::{ConnectError, DialError, NoAnswer};
+use crate::upstream::{ConnectError, DialError, NoAnswer, StalledUpload};
 
 /// Methods that paths of ours take.
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// After how many seconds to come again when the edge has too much to do.
+const RETRY_SECONDS: u16 = 5;
 
 /// The name of a failure to get a stream to a target.
 pub(crate) fn of_connect(error: &ConnectError, via: Via) -> ErrorKind {
@@ -44,6 +47,12 @@ pub(crate) fn of_stream(error: &io::Error, via: Via) -> ErrorKind {
         .is_some_and(<dyn Error + Send + Sync>::is::<NoAnswer>)
     {
         return ErrorKind::ServiceTimedOut;
+    }
+    if error
+        .get_ref()
+        .is_some_and(<dyn Error + Send + Sync>::is::<StalledUpload>)
+    {
+        return ErrorKind::RequestTimeout;
     }
     match (error.kind(), via) {
         (io::ErrorKind::TimedOut, Via::Peer) => ErrorKind::PeerTimedOut,
@@ -88,6 +97,9 @@ pub(crate) fn answer(kind: ErrorKind, asking: Asking<'_>) -> Response<Bytes> {
         headers.insert(HeaderName::from_static(name), value);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    if kind == ErrorKind::Overloaded {
+        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+    }
     if kind == ErrorKind::MethodNotAllowed {
         headers.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
     }

@@ -4,6 +4,7 @@ mod connect;
 mod connector;
 pub(crate) mod dial;
 mod edits;
+mod exchange;
 mod forwarded;
 mod h2;
 mod peer;
@@ -14,10 +15,11 @@ mod stream;
 pub(crate) mod target;
 mod tls;
 
-pub(crate) use connect::{ConnectError, NoAnswer};
+pub(crate) use connect::{ConnectError, NoAnswer, StalledUpload, UPLOAD_TIMEOUT};
 pub(crate) use connector::TargetConnector;
 pub(crate) use dial::{DialError, Dialer, Io, UpstreamAddress};
 pub(crate) use edits::{HOP_BY_HOP, HeaderEdits, nominated};
+pub(crate) use exchange::Exchange;
 pub(crate) use forwarded::{Client, describe};
 pub(crate) use peer::UpstreamCall;
 pub(crate) use rewrite::{

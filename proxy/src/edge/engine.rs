@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 
@@ -16,6 +17,9 @@ const MAX_TRIES: usize = 2;
 
 /// Longest time that an HTTP/2 connection may live without a stream.
 const HTTP2_IDLE: Duration = Duration::from_secs(75);
+
+/// Most requests at a time on one HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 64;
 
 /// The engine around our hooks and our connector.
 pub(crate) type Engine = HttpProxy<HttpEdge, TargetConnector>;
@@ -37,7 +41,11 @@ pub(crate) fn build(edge: HttpEdge) -> Arc<Engine> {
         )
         .server_options(options)
         .build();
-    Arc::new(unwrap_service(service))
+    let mut engine = unwrap_service(service);
+    let mut http2 = default_h2_options();
+    http2.max_concurrent_streams(HTTP2_STREAMS);
+    engine.h2_options = Some(http2);
+    Arc::new(engine)
 }
 
 /// Takes the engine out of the service that it is built into.

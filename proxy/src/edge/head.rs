@@ -135,7 +135,7 @@ fn check_line(line: &[u8]) -> Result<Version, Refusal> {
     if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Refusal::Malformed);
     }
-    if target.iter().any(|byte| byte.is_ascii_control()) {
+    if target.iter().any(u8::is_ascii_control) {
         return Err(Refusal::Malformed);
     }
     if method == b"CONNECT" {

@@ -19,10 +19,12 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use self::answer::{LINGER_TIME, edit_request, edit_response, respond};
 use self::failure::{is_broken_stream, page_for};
 use super::connection::{ActiveRequest, EdgeConnection};
+use super::shares::{Share, Shares};
+use super::stream::WRITE_TIMEOUT;
 use crate::errors;
 use crate::handler::{Arrived, Forward, Handler, Outcome, Record, refuse};
 use crate::login::{BodyError, BodySource};
-use crate::upstream::ConnectionId;
+use crate::upstream::{ConnectionId, Exchange};
 
 /// Pause after which a form that we read ourselves counts as given up.
 const FORM_TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,12 +32,15 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(15);
 /// The hooks.
 pub(crate) struct HttpEdge {
     handler: Arc<Handler>,
+    requests: Arc<Shares>,
 }
 
 /// What is kept for one request.
 pub(crate) struct RequestContext {
     record: Option<Record>,
     active: Option<ActiveRequest>,
+    share: Option<Share>,
+    exchange: Arc<Exchange>,
     forward: Option<Box<Forward>>,
     attempts: u32,
     /// The stream has carried requests before.
@@ -45,9 +50,12 @@ pub(crate) struct RequestContext {
 }
 
 impl HttpEdge {
-    /// Hooks around a handler.
-    pub(crate) fn new(handler: Arc<Handler>) -> Self {
-        Self { handler }
+    /// Hooks around a handler, for at most `max_requests` at a time.
+    pub(crate) fn new(handler: Arc<Handler>, max_requests: usize) -> Self {
+        Self {
+            handler,
+            requests: Shares::new(max_requests),
+        }
     }
 
     /// Takes the request through the handler; true when it has been answered.
@@ -66,6 +74,15 @@ impl HttpEdge {
             context.record = Some(record);
             return respond(session, context, answer).await;
         }
+        let headers = &session.req_header().headers;
+        let client = self.handler.forwarding.client(connection.peer.ip(), headers);
+        context.share = self.requests.take(Some(client));
+        if context.share.is_none() {
+            let answer = refuse(ErrorKind::Overloaded, Via::Peer, session.req_header(), &record);
+            record.source_ip = Some(client);
+            context.record = Some(record);
+            return respond(session, context, answer).await;
+        }
         let arrived = Arrived {
             server_name: &connection.server_name,
             peer: connection.peer,
@@ -81,6 +98,7 @@ impl HttpEdge {
                 context.forward = Some(forward);
                 if let Some(active) = context.active.as_mut().filter(|_| expects_body(session)) {
                     active.upload_begins();
+                    context.exchange.set_uploading(true);
                 }
                 return Ok(false);
             }
@@ -108,6 +126,8 @@ impl ProxyHttp for HttpEdge {
         RequestContext {
             record: None,
             active: None,
+            share: None,
+            exchange: Arc::default(),
             forward: None,
             attempts: 0,
             reused: false,
@@ -132,7 +152,9 @@ impl ProxyHttp for HttpEdge {
         };
         let fresh = context.attempts > 0;
         context.attempts += 1;
-        Ok(forward.call(session.req_header(), fresh).into_peer())
+        Ok(forward
+            .call(session.req_header(), fresh, &context.exchange)
+            .into_peer())
     }
 
     async fn connected_to_upstream(
@@ -179,17 +201,29 @@ impl ProxyHttp for HttpEdge {
         }
         if let Some(active) = context.active.as_mut().filter(|_| end) {
             active.upload_ends();
+            context.exchange.set_uploading(false);
         }
         Ok(())
     }
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
         context.answered = true;
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switches && !session.is_upgrade_req() {
+            return Err(Error::explain(
+                ErrorType::InvalidHTTPHeader,
+                "the target switched protocols unasked",
+            )
+            .into_up());
+        }
+        if switches || !response.status.is_informational() {
+            context.exchange.set_answered();
+        }
         let Some(forward) = &context.forward else {
             return Ok(());
         };
@@ -218,6 +252,7 @@ impl ProxyHttp for HttpEdge {
             if let Some(active) = &mut context.active {
                 active.upload_ends();
             }
+            context.exchange.set_uploading(false);
         }
         // The engine would send chunks, which HTTP/1.0 does not know; the end of the connection ends the body.
         if session.req_header().version == Version::HTTP_10
@@ -315,6 +350,7 @@ impl ProxyHttp for HttpEdge {
             self.handler.finish(record);
         }
         context.active = None;
+        context.share = None;
     }
 
     fn suppress_error_log(&self, _session: &Session, _context: &RequestContext, _error: &Error) -> bool {
@@ -346,7 +382,9 @@ fn connection(session: &Session) -> Result<Arc<EdgeConnection>> {
 /// Hands the time limits of bodies over to our stream and keeps the engine's own features out.
 fn prepare(session: &mut Session) {
     session.set_read_timeout(None);
-    session.set_write_timeout(None);
+    // Over HTTP/2 a client can stop taking one answer while the connection moves on.
+    let write = session.is_http2().then_some(WRITE_TIMEOUT);
+    session.set_write_timeout(write);
     session.set_total_drain_timeout(Some(LINGER_TIME));
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use rustls::server::ResolvesServerCert;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -19,6 +20,7 @@ use super::client_hello::{self, HelloError};
 use super::connection::EdgeConnection;
 use super::engine::{self, Engine};
 use super::http::HttpEdge;
+use super::shares::Shares;
 use super::stream::{EdgeIo, Negotiated};
 use super::tls::{EdgeTls, HandshakeError};
 use crate::errors;
@@ -28,6 +30,14 @@ use crate::handler::Handler;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// When a client that says nothing is asked whether it is still there, how often, and how many times.
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 4;
+
+/// How long sent bytes may stay without word that they have arrived.
+const UNACKNOWLEDGED: Duration = Duration::from_mins(2);
+
 /// How long cut connections may take to go.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
@@ -36,6 +46,8 @@ pub(crate) struct Edge {
     engine: Arc<Engine>,
     tls: EdgeTls,
     connections: Arc<Semaphore>,
+    clients: Arc<Shares>,
+    handler: Arc<Handler>,
     tracker: TaskTracker,
     draining: watch::Sender<bool>,
     hard: CancellationToken,
@@ -69,7 +81,9 @@ impl Edge {
         max_connections: usize,
     ) -> Result<Arc<Self>, rustls::Error> {
         Ok(Arc::new(Self {
-            engine: engine::build(HttpEdge::new(handler)),
+            engine: engine::build(HttpEdge::new(Arc::clone(&handler), max_connections)),
+            clients: Shares::new(max_connections),
+            handler,
             tls: EdgeTls::new(certificates)?,
             connections: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
             tracker: TaskTracker::new(),
@@ -89,10 +103,16 @@ impl Edge {
             match accepted {
                 Ok((tcp, peer, permit)) => {
                     pause = ACCEPT_PAUSE;
+                    // A proxy in front speaks for many clients.
+                    let alone = Some(peer.ip()).filter(|peer| !self.handler.forwarding.trusts(*peer));
+                    let Some(share) = self.clients.take(alone) else {
+                        tracing::debug!(client.address = %peer.ip(), "A client has too many connections");
+                        continue;
+                    };
                     let edge = Arc::clone(&self);
                     self.tracker.spawn(async move {
                         edge.connection(tcp, peer).await;
-                        drop(permit);
+                        drop((permit, share));
                     });
                 }
                 Err(error) => {
@@ -164,6 +184,7 @@ impl Edge {
         peer: SocketAddr,
     ) -> Result<Option<EdgeIo<TlsStream<TcpStream>>>, ConnectionError> {
         tcp.set_nodelay(true)?;
+        watch(&tcp)?;
         let local = tcp.local_addr()?;
         let fd = tcp.as_raw_fd();
         let hello = client_hello::read(&mut tcp).await?;
@@ -188,5 +209,35 @@ impl Edge {
         };
         let connection = EdgeConnection::new(server_name, peer, self.hard.child_token());
         Ok(Some(EdgeIo::new(tls, connection, negotiated)))
+    }
+}
+
+/// Lets the system find out when a client is gone without a word.
+fn watch(tcp: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_of_clients_are_watched() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+
+        watch(&tcp).unwrap();
+
+        let socket = SockRef::from(&tcp);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
     }
 }

@@ -31,6 +31,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use self::farewell::Farewell;
 use super::connection::EdgeConnection;
 use super::guard::{Guard, Look};
+use crate::upstream::UPLOAD_TIMEOUT;
 
 /// Longest time between the first byte of an HTTP/1.1 head and its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,11 +39,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time without any request.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Longest pause within request bodies.
-const UPLOAD_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// Longest time in which the client takes nothing of what waits for it.
-const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How often a connection with requests is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -166,7 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
         let activity = self.connection.activity();
         let idle = (activity.requests == 0).then(|| activity.idle_since + IDLE_TIMEOUT);
         let head = self.progress.head_since.map(|since| since + HEAD_TIMEOUT);
-        let upload = (activity.uploads > 0).then(|| self.progress.last_read + UPLOAD_TIMEOUT);
+        // Where requests share a connection, their own streams to the targets look after this.
+        let uploads = activity.uploads > 0 && !self.negotiated.http2;
+        let upload = uploads.then(|| self.progress.last_read + UPLOAD_TIMEOUT + CHECK_INTERVAL);
         let write = self
             .progress
             .write_blocked_since

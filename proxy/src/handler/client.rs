@@ -71,7 +71,9 @@ impl Forwarding {
         client
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// True for a proxy in front of this one.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.trusted.iter().any(|range| range.contains(address))
     }
 }

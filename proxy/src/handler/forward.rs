@@ -12,8 +12,8 @@ use super::gate::Asked;
 use crate::access::{Identity, Permitted};
 use crate::routing::Route;
 use crate::upstream::{
-    Client, HOP_BY_HOP, HeaderEdits, Offer, Target, TargetScheme, UpstreamCall, client_location, describe,
-    keep_session_cookie, nominated, strip_secrets, strip_session_cookie, target_path,
+    Client, Exchange, HOP_BY_HOP, HeaderEdits, Offer, Target, TargetScheme, UpstreamCall, client_location,
+    describe, keep_session_cookie, nominated, strip_secrets, strip_session_cookie, target_path,
 };
 
 /// A request on its way to a target. The permit inside is the proof that it may go there.
@@ -78,7 +78,7 @@ impl Forward {
     }
 
     /// One attempt to send it; `fresh` when an idle stream has just failed.
-    pub(crate) fn call(&self, head: &Parts, fresh: bool) -> UpstreamCall {
+    pub(crate) fn call(&self, head: &Parts, fresh: bool, exchange: &Arc<Exchange>) -> UpstreamCall {
         let upgrades = head.headers.contains_key(header::UPGRADE);
         let wants = match self.target.spec().scheme {
             TargetScheme::H2c if !upgrades => Offer::Http2,
@@ -89,6 +89,7 @@ impl Forward {
             target: Arc::clone(&self.target),
             wants,
             fresh,
+            exchange: Arc::clone(exchange),
         }
     }
 

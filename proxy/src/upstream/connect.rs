@@ -13,6 +13,9 @@ use super::tls::{Offer, TlsError};
 /// Longest wait for a stream to a target, TLS included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest pause within request bodies.
+pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
@@ -37,6 +40,17 @@ pub(crate) struct NoAnswer;
 
 impl From<NoAnswer> for io::Error {
     fn from(error: NoAnswer) -> Self {
+        Self::new(io::ErrorKind::TimedOut, error)
+    }
+}
+
+/// A client began a body and did not go on with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("client did not go on with its body in time")]
+pub(crate) struct StalledUpload;
+
+impl From<StalledUpload> for io::Error {
+    fn from(error: StalledUpload) -> Self {
         Self::new(io::ErrorKind::TimedOut, error)
     }
 }

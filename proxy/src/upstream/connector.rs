@@ -9,6 +9,7 @@ use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorType, Result};
 
 use super::connect::{ConnectError, Fresh, connect};
+use super::exchange::Exchange;
 use super::h2::{Http2Session, Opened, open_stream};
 use super::peer::UpstreamCall;
 use super::pool::{UpstreamIo, buffered};
@@ -17,7 +18,7 @@ use super::stream::{ConnectionId, LoanedStream};
 use super::target::Target;
 use super::tls::Offer;
 
-/// Longest wait for the first byte of an answer where the target's options do not say.
+/// Longest wait for the head of an answer where the target's options do not say.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Gives streams to the engine. It has no state: everything lives in the targets.
@@ -53,7 +54,12 @@ impl Connector for TargetConnector {
 }
 
 async fn give(call: UpstreamCall) -> Result<Given, ConnectError> {
-    let UpstreamCall { target, wants, fresh } = call;
+    let UpstreamCall {
+        target,
+        wants,
+        fresh,
+        exchange,
+    } = call;
     if wants == Offer::Http2 && target.spec().scheme != TargetScheme::Http {
         return match open_stream(&target, fresh).await? {
             Opened::Stream(slot) => {
@@ -62,21 +68,21 @@ async fn give(call: UpstreamCall) -> Result<Given, ConnectError> {
                 let reused = session.is_reused();
                 Ok((Connection::Session(session), reused))
             }
-            Opened::Http1(io) => Ok(loan(buffered(io), &target, false)),
+            Opened::Http1(io) => Ok(loan(buffered(io), &target, false, exchange)),
         };
     }
     let idle = if fresh { None } else { target.take_idle() };
     if let Some(io) = idle {
-        return Ok(loan(io, &target, true));
+        return Ok(loan(io, &target, true, exchange));
     }
     match connect(&target, Offer::Http1).await? {
-        Fresh::Http1(io) | Fresh::Http2(io) => Ok(loan(buffered(io), &target, false)),
+        Fresh::Http1(io) | Fresh::Http2(io) => Ok(loan(buffered(io), &target, false, exchange)),
     }
 }
 
-fn loan(io: UpstreamIo, target: &Arc<Target>, reused: bool) -> Given {
+fn loan(io: UpstreamIo, target: &Arc<Target>, reused: bool, exchange: Arc<Exchange>) -> Given {
     let id = ConnectionId::next(reused);
-    let stream = LoanedStream::new(io, Arc::clone(target), id, head_timeout(target));
+    let stream = LoanedStream::new(io, Arc::clone(target), id, head_timeout(target), exchange);
     (Connection::Stream(Box::new(stream)), reused)
 }
 

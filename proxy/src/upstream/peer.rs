@@ -8,6 +8,7 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_http::ResponseHeader;
 
+use super::exchange::Exchange;
 use super::target::Target;
 use super::tls::Offer;
 
@@ -20,6 +21,8 @@ pub(crate) struct UpstreamCall {
     pub(crate) wants: Offer,
     /// An idle stream will not do, because one has just failed.
     pub(crate) fresh: bool,
+    /// How far the request has come.
+    pub(crate) exchange: Arc<Exchange>,
 }
 
 impl UpstreamCall {

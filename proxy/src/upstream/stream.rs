@@ -23,7 +23,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::connect::NoAnswer;
+use super::connect::{NoAnswer, StalledUpload, UPLOAD_TIMEOUT};
+use super::exchange::Exchange;
 use super::pool::UpstreamIo;
 use super::target::Target;
 
@@ -66,16 +67,22 @@ pub(crate) struct LoanedStream {
 }
 
 impl LoanedStream {
-    /// Lends a stream of `target` for one exchange, whose answer must begin within `head_timeout` after
+    /// Lends a stream of `target` for one exchange, whose final head must come within `head_timeout` after
     /// the last byte of the request that the target took.
-    pub(crate) fn new(io: UpstreamIo, target: Arc<Target>, id: ConnectionId, head_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        io: UpstreamIo,
+        target: Arc<Target>,
+        id: ConnectionId,
+        head_timeout: Duration,
+        exchange: Arc<Exchange>,
+    ) -> Self {
         Self {
             io: Some(io),
             target,
             id,
             since: SystemTime::now(),
             clean: false,
-            patience: Patience::new(head_timeout),
+            patience: Patience::new(head_timeout, exchange),
         }
     }
 
@@ -107,10 +114,7 @@ impl AsyncRead for LoanedStream {
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => self.patience.poll_expired(cx).map(Err),
-            Poll::Ready(read) => {
-                self.patience.answered();
-                Poll::Ready(read)
-            }
+            Poll::Ready(read) => Poll::Ready(read),
         }
     }
 }
@@ -133,42 +137,55 @@ impl AsyncWrite for LoanedStream {
     }
 }
 
-/// The wait for the first byte of an answer.
+/// The wait for the rest of a body, and after it for the final head of an answer.
+///
+/// Interim answers and half a head end no wait. Each byte that the target takes begins it anew, so what is
+/// counted while a body is coming is the client's pause and not the target's.
 struct Patience {
     limit: Duration,
-    answered: bool,
+    since: Instant,
+    exchange: Arc<Exchange>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patience {
-    fn new(limit: Duration) -> Self {
+    fn new(limit: Duration, exchange: Arc<Exchange>) -> Self {
         Self {
             limit,
-            answered: false,
+            since: Instant::now(),
+            exchange,
             timer: None,
         }
     }
 
     fn restart(&mut self) {
-        if let Some(timer) = &mut self.timer {
-            timer.as_mut().reset(Instant::now() + self.limit);
-        }
-    }
-
-    fn answered(&mut self) {
-        self.answered = true;
-        self.timer = None;
+        self.since = Instant::now();
     }
 
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.answered {
-            return Poll::Pending;
+        loop {
+            let (limit, error) = if self.exchange.is_uploading() {
+                (UPLOAD_TIMEOUT, io::Error::from(StalledUpload))
+            } else if self.exchange.is_answered() {
+                self.timer = None;
+                return Poll::Pending;
+            } else {
+                (self.limit, io::Error::from(NoAnswer))
+            };
+            let deadline = self.since + limit;
+            if deadline <= Instant::now() {
+                return Poll::Ready(error);
+            }
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
-        let limit = self.limit;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        timer.as_mut().poll(cx).map(|()| NoAnswer.into())
     }
 }
 
@@ -220,3 +237,51 @@ impl GetProxyDigest for LoanedStream {
 
 #[async_trait]
 impl Peek for LoanedStream {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn wait(patience: &mut Patience) -> io::Error {
+        std::future::poll_fn(|cx| patience.poll_expired(cx)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_final_head_ends_the_wait_for_it() {
+        let exchange = Arc::new(Exchange::default());
+        let mut patience = Patience::new(Duration::from_secs(10), Arc::clone(&exchange));
+        let begun = Instant::now();
+
+        let error = wait(&mut patience).await;
+        let waited = begun.elapsed();
+        exchange.set_answered();
+        let answered = tokio::time::timeout(Duration::from_hours(1), wait(&mut patience)).await;
+
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<NoAnswer>)
+        );
+        assert_eq!(waited.as_secs(), 10);
+        assert!(answered.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_of_a_client_are_its_own() {
+        let exchange = Arc::new(Exchange::default());
+        exchange.set_uploading(true);
+        let mut patience = Patience::new(Duration::from_secs(10), Arc::clone(&exchange));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        patience.restart();
+        let begun = Instant::now();
+
+        let error = wait(&mut patience).await;
+
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<StalledUpload>)
+        );
+        assert_eq!(begun.elapsed().as_secs(), UPLOAD_TIMEOUT.as_secs());
+    }
+}

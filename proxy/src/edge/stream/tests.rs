@@ -129,15 +129,26 @@ async fn broken_chunks_break_the_body_off() {
 
 #[tokio::test(start_paused = true)]
 async fn silent_requests_live_and_stalled_uploads_do_not() {
-    let (_client, mut edge, connection) = pair(true);
+    let (_client, mut edge, connection) = pair(false);
     let mut request = connection.begin();
 
     let silent = tokio::time::timeout(Duration::from_hours(1), edge.read(&mut [0; 8])).await;
     request.upload_begins();
-    let stalled = tokio::time::timeout(UPLOAD_TIMEOUT + CHECK_INTERVAL, edge.read(&mut [0; 8])).await;
+    let stalled = tokio::time::timeout(UPLOAD_TIMEOUT + CHECK_INTERVAL * 2, edge.read(&mut [0; 8])).await;
 
     assert!(silent.is_err());
     assert_eq!(stalled.unwrap().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_upload_leaves_its_neighbours_alone() {
+    let (_client, mut edge, connection) = pair(true);
+    let (mut request, _other) = (connection.begin(), connection.begin());
+    request.upload_begins();
+
+    let read = tokio::time::timeout(UPLOAD_TIMEOUT * 5, edge.read(&mut [0; 8])).await;
+
+    assert!(read.is_err());
 }
 
 #[tokio::test(start_paused = true)]

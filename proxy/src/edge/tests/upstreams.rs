@@ -448,3 +448,18 @@ async fn read_request(tcp: &mut TcpStream) {
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     let _ = tcp.read_exact(&mut body).await;
 }
+
+#[tokio::test]
+async fn a_switch_that_nobody_asked_for_is_no_answer() {
+    let (address, _origin) = scripted(|mut tcp, _| async move {
+        read_head(&mut tcp).await;
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\nraw";
+        let _ = tcp.write_all(switch).await;
+        let _ = tcp.read(&mut [0; 8]).await;
+    })
+    .await;
+    let edge = TestEdge::start(vec![app(address)]).await;
+    let mut client = Client::connect(&edge, "app.test", Http::One).await;
+
+    assert_eq!(client.get("app.test", "/").await.status, 502);
+}
