@@ -36,13 +36,12 @@ fn is_special_v6(address: Ipv6Addr) -> bool {
 
 /// The address that a translator would make of it (RFC 4291, 3056 and 6052).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, high, low] = address.segments();
-    let (high, low) = match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => (high, low),
-        [0x2002, high, low, ..] => (high, low),
-        _ => return None,
-    };
-    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
