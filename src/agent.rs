@@ -19,7 +19,7 @@ pub(crate) use self::allow::AllowedPorts;
 
 /// Longest wait for open connections when the agent stops. Short, as the proxy keeps idle ones open and can tell
 /// its visitors that we left only once we said so.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// What an agent is made of.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Agent {
         }
     }
 
-    /// Leaves the mesh: peers learn at once, open connections get a second.
+    /// Leaves the mesh: peers learn at once, open connections get half a second.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tracker.close();
