@@ -109,6 +109,38 @@ pub struct Mapping {
     pub private: bool,
 }
 
+impl Mapping {
+    /// True when two mappings differ in nothing but the one-time token, which is fresh in every message.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        // Every field by name, so that a new one cannot be forgotten here.
+        let Self {
+            id,
+            account_id,
+            domain,
+            mode,
+            listen_port,
+            paths,
+            auth_token: _,
+            auth,
+            restrictions,
+            pass_host_header,
+            rewrite_redirects,
+            private,
+        } = self;
+        *id == other.id
+            && *account_id == other.account_id
+            && *domain == other.domain
+            && *mode == other.mode
+            && *listen_port == other.listen_port
+            && *paths == other.paths
+            && *auth == other.auth
+            && *restrictions == other.restrictions
+            && *pass_host_header == other.pass_host_header
+            && *rewrite_redirects == other.rewrite_redirects
+            && *private == other.private
+    }
+}
+
 /// One change of one service on a proxy.
 #[derive(Clone, Debug)]
 pub enum MappingChange {
@@ -161,6 +193,8 @@ pub struct BrokenMapping {
     pub id: ServiceId,
     /// Its tenant, as far as it was named.
     pub account_id: AccountId,
+    /// Its host, as far as it was named: that host is unavailable, not unknown.
+    pub domain: Option<DomainName>,
     /// What is wrong.
     pub error: crate::InvalidMessage,
 }

@@ -98,11 +98,13 @@ fn batch(messages: Vec<pb::ProxyMapping>, initial_sync_complete: bool) -> Mappin
     for message in messages {
         let id = ServiceId::new(message.id.clone());
         let account_id = AccountId::new(message.account_id.clone());
+        let domain = DomainName::new(&message.domain).ok();
         match MappingChange::try_from(message) {
             Ok(change) => batch.changes.push(change),
             Err(error) => batch.broken.push(BrokenMapping {
                 id,
                 account_id,
+                domain,
                 error,
             }),
         }
@@ -353,4 +355,60 @@ fn countries(field: &'static str, texts: &[String]) -> Result<Vec<CountryCode>, 
         CountryCode::new(text).ok_or_else(|| InvalidMessage::new(field, "has a code that is not two letters"))
     };
     texts.iter().map(code).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str, mode: &str) -> pb::ProxyMapping {
+        pb::ProxyMapping {
+            id: id.to_owned(),
+            account_id: "a".to_owned(),
+            domain: format!("{id}.Proxy.test"),
+            mode: mode.to_owned(),
+            auth_token: id.to_owned(),
+            ..pb::ProxyMapping::default()
+        }
+    }
+
+    #[test]
+    fn a_broken_mapping_is_named_with_its_host_and_spares_its_neighbours() {
+        let batch = batch(vec![message("good", "http"), message("bad", "gopher")], true);
+
+        assert_eq!(batch.changes.len(), 1);
+        let [broken] = batch.broken.as_slice() else {
+            panic!("{:?}", batch.broken)
+        };
+        assert_eq!(broken.id.as_str(), "bad");
+        assert_eq!(
+            broken.domain.as_ref().map(DomainName::as_str),
+            Some("bad.proxy.test")
+        );
+        assert_eq!(broken.error.field, "mapping.mode");
+    }
+
+    #[test]
+    fn a_fresh_token_changes_nothing_and_everything_else_does() {
+        let first = mapping(message("s", "http")).unwrap();
+        let renewed = mapping(pb::ProxyMapping {
+            auth_token: "fresh".to_owned(),
+            ..message("s", "http")
+        })
+        .unwrap();
+        let moved = mapping(pb::ProxyMapping {
+            domain: "t.test".to_owned(),
+            ..message("s", "http")
+        })
+        .unwrap();
+        let private = mapping(pb::ProxyMapping {
+            private: true,
+            ..message("s", "http")
+        })
+        .unwrap();
+
+        assert!(first.says_the_same_as(&renewed));
+        assert!(!first.says_the_same_as(&moved));
+        assert!(!first.says_the_same_as(&private));
+    }
 }

@@ -107,7 +107,7 @@ impl SyncState {
     fn mapping(&mut self, mapping: Arc<Mapping>) -> Effect {
         self.mark(&mapping.id);
         let live = match self.services.get(&mapping.id) {
-            Some(Known::Mapping(old)) if unchanged(old, &mapping) => {
+            Some(Known::Mapping(old)) if old.says_the_same_as(&mapping) => {
                 self.services
                     .insert(mapping.id.clone(), Known::Mapping(Arc::clone(&mapping)));
                 return Effect::Refresh(mapping);
@@ -124,11 +124,11 @@ impl SyncState {
         self.mark(&broken.id);
         let old = self.services.get(&broken.id);
         let broken = Broken {
-            domain: match old {
+            domain: broken.domain.or_else(|| match old {
                 Some(Known::Mapping(old)) => Some(old.domain.clone()),
                 Some(Known::Broken(old)) => old.domain.clone(),
                 None => None,
-            },
+            }),
             service_id: broken.id,
             account_id: broken.account_id,
             reason: broken.error.to_string(),
@@ -163,14 +163,6 @@ impl SyncState {
             effects.push(Effect::Withdraw(id));
         }
     }
-}
-
-/// True when two mappings of one service say the same. Tokens are fresh in every message and do not count.
-fn unchanged(old: &Mapping, new: &Mapping) -> bool {
-    same_rules(old, new)
-        && old.paths == new.paths
-        && old.pass_host_header == new.pass_host_header
-        && old.rewrite_redirects == new.rewrite_redirects
 }
 
 /// True when everything that was allowed and reachable before still is, in the same way.

@@ -26,9 +26,6 @@ use crate::handler::{Arrived, Forward, Handler, Outcome, Record, refuse};
 use crate::login::{BodyError, BodySource};
 use crate::upstream::{ConnectionId, Exchange};
 
-/// Pause after which a form that we read ourselves counts as given up.
-const FORM_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// The hooks.
 pub(crate) struct HttpEdge {
     handler: Arc<Handler>,
@@ -400,11 +397,9 @@ struct FormBody<'a> {
 #[async_trait]
 impl BodySource for FormBody<'_> {
     async fn next(&mut self) -> std::result::Result<Option<Bytes>, BodyError> {
-        let piece = self.session.read_request_body();
-        match tokio::time::timeout(FORM_TIMEOUT, piece).await {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(_)) => Err(BodyError::Broken),
-            Err(_) => Err(BodyError::TimedOut),
-        }
+        self.session
+            .read_request_body()
+            .await
+            .map_err(|_| BodyError::Broken)
     }
 }

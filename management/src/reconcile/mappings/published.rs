@@ -29,7 +29,7 @@ impl Published {
         };
         let changes = match known {
             None => vec![MappingChange::Created(Box::new(desired.clone()))],
-            Some(known) if same_content(known, &desired) => return Vec::new(),
+            Some(known) if known.says_the_same_as(&desired) => return Vec::new(),
             Some(known) if known.domain != desired.domain || known.mode != desired.mode => {
                 vec![
                     removed(account, known),
@@ -49,35 +49,6 @@ fn removed(account: &AccountId, known: &Mapping) -> MappingChange {
         account_id: account.clone(),
         domain: Some(known.domain.clone()),
     })
-}
-
-/// True when two mappings differ in nothing but the one-time token.
-fn same_content(a: &Mapping, b: &Mapping) -> bool {
-    let Mapping {
-        id,
-        account_id,
-        domain,
-        mode,
-        listen_port,
-        paths,
-        auth_token: _,
-        auth,
-        restrictions,
-        pass_host_header,
-        rewrite_redirects,
-        private,
-    } = a;
-    *id == b.id
-        && *account_id == b.account_id
-        && *domain == b.domain
-        && *mode == b.mode
-        && *listen_port == b.listen_port
-        && *paths == b.paths
-        && *auth == b.auth
-        && *restrictions == b.restrictions
-        && *pass_host_header == b.pass_host_header
-        && *rewrite_redirects == b.rewrite_redirects
-        && *private == b.private
 }
 
 #[cfg(test)]

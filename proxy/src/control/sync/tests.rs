@@ -284,10 +284,28 @@ fn batch(changes: Vec<MappingChange>, initial_sync_complete: bool) -> MappingBat
     }
 }
 
+#[test]
+fn a_new_service_that_is_broken_is_unavailable_under_its_own_host() {
+    let mut batch = broken("new");
+    batch.broken[0].domain = DomainName::new("new.proxy.test").ok();
+    let mut state = SyncState::default();
+
+    let effects = state.handle_batch(batch);
+
+    let [Effect::Break(broken)] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(
+        broken.domain.as_ref().map(DomainName::as_str),
+        Some("new.proxy.test")
+    );
+}
+
 fn broken(id: &str) -> MappingBatch {
     let broken = BrokenMapping {
         id: ServiceId::new(id),
         account_id: AccountId::new("a1"),
+        domain: None,
         error: InvalidMessage::new("mapping.mode", "unknown"),
     };
     MappingBatch {
