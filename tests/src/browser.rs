@@ -96,10 +96,21 @@ impl Browser {
             .clone_into(&mut self.session);
     }
 
-    /// Opens an address.
+    /// Opens an address and waits until its page has loaded: the page before it answers no longer.
     pub async fn open(&mut self, url: &str) {
         let opened = self.call("Page.navigate", json!({ "url": url })).await;
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
+        within(PATIENCE, "the page has loaded", async || {
+            let tree = self.call("Page.getFrameTree", json!({})).await;
+            if tree["frameTree"]["frame"]["loaderId"] != opened["loaderId"] {
+                return Err(format!("{url} is not there yet: {tree}"));
+            }
+            match self.evaluate("document.readyState").await {
+                Value::String(state) if state == "complete" => Ok(()),
+                state => Err(format!("{url} is {state}")),
+            }
+        })
+        .await;
     }
 
     /// Makes the window as wide as that of a phone or a desktop, and light or dark.
@@ -129,7 +140,7 @@ impl Browser {
     /// When it does not become so; the page is shown.
     pub async fn wait_for(&mut self, what: &str, expression: &str) {
         within(PATIENCE, what, async || {
-            let page = "location.href + ' ' + document.documentElement.outerHTML.slice(0, 3000)";
+            let page = "location.href + ' ' + document.body.outerHTML.slice(0, 3000)";
             match self.evaluate(expression).await {
                 Value::Bool(true) => Ok(()),
                 other => Err(format!("{other} on {}", self.evaluate(page).await)),
@@ -138,9 +149,16 @@ impl Browser {
         .await;
     }
 
-    /// Types text with the keyboard, into what has the focus.
-    pub async fn type_text(&mut self, text: &str) {
+    /// Types text with the keyboard into the field of that name, which has the focus by itself.
+    ///
+    /// # Panics
+    /// When the field does not get the focus, or does not hold the text afterwards.
+    pub async fn type_into(&mut self, field: &str, text: &str) {
+        let focused = format!("document.activeElement.name === '{field}'");
+        self.wait_for(&format!("{field} has the focus"), &focused).await;
         self.call("Input.insertText", json!({ "text": text })).await;
+        let typed = self.evaluate("document.activeElement.value").await;
+        assert_eq!(typed, text, "what {field} holds");
     }
 
     /// Presses and releases the Enter key.
