@@ -44,7 +44,6 @@ impl Agent {
     /// Joins the mesh and begins to take connections.
     pub(crate) fn start(mut config: AgentConfig) -> anyhow::Result<Self> {
         config.mesh.inbound = Inbound::Firewall;
-        config.mesh.direct_paths = true;
         let mesh = Mesh::start(config.mesh).context("cannot start the agent")?;
         let listener = mesh
             .listen(ListenSpec::AnyPort {

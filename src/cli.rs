@@ -145,6 +145,10 @@ pub(crate) struct AgentArgs {
     #[arg(long, env = "NB_WIREGUARD_PORT", default_value_t = 0, value_name = "PORT")]
     pub(crate) wireguard_port: u16,
 
+    /// Reach peers through the relay alone, never by a direct path.
+    #[arg(long, env = "NB_FORCE_RELAY")]
+    pub(crate) force_relay: bool,
+
     /// Where the machine's key is kept. Default: /var/lib/meshgate for root, else ~/.local/state/meshgate.
     #[arg(long, env = "NB_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,

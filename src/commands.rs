@@ -86,6 +86,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     let mut mesh = MeshConfig::new(args.management_url, key, hostname);
     mesh.extra_root_ca = args.root_ca;
     mesh.wg_port = Some(args.wireguard_port);
+    mesh.direct_paths = !args.force_relay;
     mesh.setup_key = match args.setup_key_file {
         Some(path) => Some(read_secret(&path)?),
         None => args.setup_key.map(Secret::from),

@@ -132,6 +132,7 @@ fn start_agent(dir: &Path, management: &str, setup_key: Secret<String>) -> anyho
     let management: ManagementUrl = management.parse()?;
     let mut mesh = MeshConfig::new(management, key, "demo-agent");
     mesh.setup_key = Some(setup_key);
+    mesh.direct_paths = true;
     let allowed: AllowedPorts = "all".parse()?;
     Agent::start(AgentConfig {
         mesh,
