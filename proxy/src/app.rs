@@ -25,7 +25,7 @@ use crate::control::{
     Applier, ClientSettings, Control, FirstContact, ManagementClient, Reporter, StatusBoard,
 };
 use crate::edge::Edge;
-use crate::handler::{ForwardedScheme, Forwarding, Handler};
+use crate::handler::{ForwardedScheme, Forwarding, Handler, ProxyProtocol};
 use crate::health::{self, Health, HealthParts};
 use crate::login::Login;
 use crate::metrics::Metrics;
@@ -127,6 +127,11 @@ impl Proxy {
         let accepting = CancellationToken::new();
         tasks.spawn(Arc::clone(&parts.edge).serve(listener, accepting.clone()));
         tracing::info!(%address, "Proxy is listening");
+        if config.proxy_protocol && config.trusted_proxies.is_empty() {
+            tracing::warn!(
+                "PROXY headers are believed from everybody: name the load balancers in NB_PROXY_TRUSTED_PROXIES"
+            );
+        }
 
         let running = Running {
             address,
@@ -316,6 +321,11 @@ fn forwarding(config: &Config) -> Forwarding {
         scheme: match config.forwarded_proto {
             ForwardedProto::Auto | ForwardedProto::Https => ForwardedScheme::Https,
             ForwardedProto::Http => ForwardedScheme::Http,
+        },
+        proxy_protocol: if config.proxy_protocol {
+            ProxyProtocol::On
+        } else {
+            ProxyProtocol::Off
         },
     }
 }

@@ -45,6 +45,9 @@ pub struct Config {
     pub forwarded_proto: ForwardedProto,
     /// Proxies in front of this one whose forwarding headers are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// Connections may begin with a PROXY header, and those of trusted proxies must. Without trusted proxies
+    /// anybody's header is believed.
+    pub proxy_protocol: bool,
     /// UDP port of the tunnels; 0 chooses. A fixed port serves one account only.
     pub wg_port: u16,
     /// A key that every peer was given beside management.

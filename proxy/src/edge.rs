@@ -8,6 +8,8 @@ mod guard;
 mod head;
 mod http;
 mod listener;
+mod proxy_header;
+mod proxy_protocol;
 mod shares;
 mod stream;
 #[cfg(test)]

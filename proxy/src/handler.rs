@@ -17,7 +17,7 @@ use http::request::Parts;
 use meshgate_proto::{AccessLogId, Clock, DomainName, Xid};
 use meshgate_web::{ErrorKind, RESERVED_PREFIX, Via};
 
-pub(crate) use client::{ForwardedScheme, Forwarding};
+pub(crate) use client::{Announcer, ForwardedScheme, Forwarding, ProxyProtocol};
 pub(crate) use forward::Forward;
 pub(crate) use gate::MAX_HEAD;
 pub(crate) use path::RequestPath;
@@ -54,7 +54,7 @@ impl fmt::Debug for Handler {
 pub(crate) struct Arrived<'a> {
     /// The host that the connection was opened for.
     pub(crate) server_name: &'a DomainName,
-    /// The other end of the socket.
+    /// The other end of the socket, or the client that it speaks for.
     pub(crate) peer: SocketAddr,
 }
 

@@ -65,6 +65,8 @@ settings! {
         "Scheme that targets are told";
     TRUSTED_PROXIES: "trusted-proxies", "", "addresses and ranges separated by commas",
         "Proxies whose forwarding headers are believed";
+    PROXY_PROTOCOL: "proxy-protocol", "false", "true or false",
+        "Trusted proxies begin connections with a PROXY header (version 1 or 2)";
     WG_PORT: "wg-port", "0", "a port number",
         "UDP port of the tunnels; fixed works for one account only";
     PRESHARED_KEY: "preshared-key", "", "a WireGuard key in base64",
@@ -119,6 +121,7 @@ impl Config {
             state_dir: read.value(STATE_DIRECTORY, |text| Some(PathBuf::from(text)))?,
             forwarded_proto: read.value(FORWARDED_PROTO, forwarded_proto)?,
             trusted_proxies: read.optional(TRUSTED_PROXIES, value::ranges)?.unwrap_or_default(),
+            proxy_protocol: read.value(PROXY_PROTOCOL, value::switch)?,
             wg_port: read.value(WG_PORT, |text| text.parse().ok())?,
             preshared_key: read.secret(PRESHARED_KEY, |text| text.parse().ok())?,
             max_dial_timeout: Some(read.value(MAX_DIAL_TIMEOUT, value::duration)?).filter(|d| !d.is_zero()),

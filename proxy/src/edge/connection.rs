@@ -20,7 +20,7 @@ const MAX_WATCHED: usize = 4;
 pub(crate) struct EdgeConnection {
     /// The host it was opened for.
     pub(crate) server_name: DomainName,
-    /// The other end of the socket.
+    /// The other end of the socket, or the client that it speaks for.
     pub(crate) peer: SocketAddr,
     /// Ends the connection at once.
     cut: CancellationToken,

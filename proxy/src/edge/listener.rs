@@ -20,11 +20,12 @@ use super::client_hello::{self, HelloError};
 use super::connection::EdgeConnection;
 use super::engine::{self, Engine};
 use super::http::HttpEdge;
+use super::proxy_protocol::{self, AnnouncementError};
 use super::shares::Shares;
 use super::stream::{EdgeIo, Negotiated};
 use super::tls::{EdgeTls, HandshakeError};
 use crate::errors;
-use crate::handler::Handler;
+use crate::handler::{Handler, ProxyProtocol};
 
 /// Pauses after an accept that failed, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
@@ -64,6 +65,8 @@ impl std::fmt::Debug for Edge {
 /// Why a connection came to nothing; the client's fault, or nobody's.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
+    #[error(transparent)]
+    Announcement(#[from] AnnouncementError),
     #[error(transparent)]
     Hello(#[from] HelloError),
     #[error(transparent)]
@@ -181,12 +184,15 @@ impl Edge {
     async fn handshake(
         &self,
         mut tcp: TcpStream,
-        peer: SocketAddr,
+        mut peer: SocketAddr,
     ) -> Result<Option<EdgeIo<TlsStream<TcpStream>>>, ConnectionError> {
         tcp.set_nodelay(true)?;
         watch(&tcp)?;
         let local = tcp.local_addr()?;
         let fd = tcp.as_raw_fd();
+        if self.handler.forwarding.proxy_protocol == ProxyProtocol::On {
+            peer = proxy_protocol::client(&mut tcp, peer, &self.handler.forwarding).await?;
+        }
         let hello = client_hello::read(&mut tcp).await?;
         let (server_name, is_challenge) = (hello.server_name.clone(), hello.is_challenge);
         let tls = self.tls.handshake(hello, tcp).await?;

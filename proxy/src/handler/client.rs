@@ -15,6 +15,29 @@ pub(crate) struct Forwarding {
     pub(crate) trusted: Vec<Cidr>,
     /// Scheme that targets are told.
     pub(crate) scheme: ForwardedScheme,
+    /// Whether connections may begin with word of their client.
+    pub(crate) proxy_protocol: ProxyProtocol,
+}
+
+/// Whether connections may begin with word of their client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ProxyProtocol {
+    /// They begin with TLS.
+    #[default]
+    Off,
+    /// Proxies in front send a PROXY header, version 1 or 2.
+    On,
+}
+
+/// What is expected of whoever opens a connection, and what its word on the client is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announcer {
+    /// A trusted proxy: it must say who the client is, and is believed.
+    Obliged,
+    /// Anybody else when there are trusted proxies: it may say something, which does not count.
+    Unheard,
+    /// Nobody in particular is trusted: what is said is believed.
+    Free,
 }
 
 /// Scheme that targets are told.
@@ -71,6 +94,17 @@ impl Forwarding {
         client
     }
 
+    /// What the other end of a socket may say about its client.
+    pub(crate) fn announcer(&self, peer: IpAddr) -> Announcer {
+        if self.trusted.is_empty() {
+            Announcer::Free
+        } else if self.trusts(peer) {
+            Announcer::Obliged
+        } else {
+            Announcer::Unheard
+        }
+    }
+
     /// True for a proxy in front of this one.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -124,6 +158,23 @@ mod tests {
         ] {
             assert_eq!(client(peer, lines), expected, "{peer} {lines:?}");
         }
+    }
+
+    #[test]
+    fn trusted_proxies_are_obliged_to_say_who_the_client_is() {
+        let forwarding = Forwarding {
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
+            ..Forwarding::default()
+        };
+        for (peer, expected) in [
+            ("10.1.2.3", Announcer::Obliged),
+            ("::ffff:10.1.2.3", Announcer::Obliged),
+            ("192.0.2.1", Announcer::Unheard),
+        ] {
+            assert_eq!(forwarding.announcer(peer.parse().unwrap()), expected, "{peer}");
+        }
+        let nobody = Forwarding::default();
+        assert_eq!(nobody.announcer("10.1.2.3".parse().unwrap()), Announcer::Free);
     }
 
     proptest! {
