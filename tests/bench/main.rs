@@ -4,6 +4,7 @@
 //! `target/bench/NAME.json` for whoever compares runs. `scripts/bench` installs what they need, builds, and
 //! starts this program; `docs/performance.md` tells the method.
 
+mod path;
 mod report;
 mod usage;
 
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use self::report::Report;
 
 /// What can be measured, in the order of the help text.
-const BENCHES: [&str; 0] = [];
+const BENCHES: [&str; 1] = ["path"];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo adds its own flag for programs that run benchmarks.
@@ -39,9 +40,9 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-#[expect(clippy::unused_async, reason = "each bench waits for processes")]
 async fn measure(name: &str) -> anyhow::Result<Report> {
     match name {
+        "path" => path::run().await,
         unknown => anyhow::bail!("unknown bench {unknown}; there are: {}", BENCHES.join(" ")),
     }
 }
