@@ -2,6 +2,7 @@
 
 pub(crate) mod liveness;
 pub(crate) mod peer;
+mod pending;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

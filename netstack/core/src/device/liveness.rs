@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 /// Quiet time after which an open connection is probed.
 pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(1250);
 /// Unanswered time after which a handshake is forced.
-const INITIATE_AFTER: Duration = Duration::from_millis(1250);
+const INITIATE_AFTER: Duration = Duration::from_millis(750);
 /// Pause between two forced handshakes.
-const INITIATE_AGAIN: Duration = Duration::from_secs(1);
+const INITIATE_AGAIN: Duration = Duration::from_millis(1250);
 /// Unanswered time after which the peer counts as silent.
 const SILENT_AFTER: Duration = Duration::from_millis(3250);
 /// A forced handshake gets at least this long.

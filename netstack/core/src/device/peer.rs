@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::liveness::{Due, Liveness, PROBE_AFTER};
+use super::pending::Pending;
 use crate::batch::{Destination, TxBatch};
 use crate::noise::{Noise, Opened, Sealed};
 use crate::{Event, PathKind, PeerConfig, PeerStats, PublicKey, Source};
@@ -32,6 +33,7 @@ pub(crate) struct Peer {
     seen: Option<SocketAddr>,
     confirming: bool,
     waiting_packets: bool,
+    pending: Pending,
     rx_bytes: u64,
     tx_bytes: u64,
 }
@@ -52,6 +54,7 @@ impl Peer {
             seen: None,
             confirming: false,
             waiting_packets: false,
+            pending: Pending::default(),
             rx_bytes: 0,
             tx_bytes: 0,
         }
@@ -129,12 +132,17 @@ impl Peer {
         if self.path == PathKind::None {
             return;
         }
-        if demand == Demand::Answer {
+        if demand != Demand::Nothing {
             self.liveness.on_demand(now);
         }
         let Some(slot) = batch.slot() else { return };
         match self.noise.seal(packet, slot) {
-            Sealed::Data(len) => self.commit(now, len, batch),
+            Sealed::Data(len) => {
+                if demand == Demand::Opening {
+                    self.pending.keep(now, packet);
+                }
+                self.commit(now, len, batch);
+            }
             Sealed::Initiation(len) => {
                 self.waiting_packets = true;
                 self.liveness.on_initiation(now);
@@ -200,7 +208,7 @@ impl Peer {
             self.commit(now, reply.len(), batch);
         }
         if !self.confirming {
-            self.flush(now, batch);
+            self.use_session(now, batch);
         }
         Received::Nothing
     }
@@ -237,7 +245,9 @@ impl Peer {
     fn confirm(&mut self, now: Instant, batch: &mut TxBatch, events: &mut impl Extend<Event>) {
         if self.confirming {
             self.complete_handshake(now, Role::Responder, events);
-            self.flush(now, batch);
+            self.use_session(now, batch);
+        } else {
+            self.pending.clear();
         }
     }
 
@@ -259,7 +269,14 @@ impl Peer {
             .is_some_and(|at| now.saturating_duration_since(at) >= limit)
     }
 
-    /// Sends what waited for a session.
+    /// Sends what waited for a session, and what the one before may have swallowed.
+    fn use_session(&mut self, now: Instant, batch: &mut TxBatch) {
+        self.flush(now, batch);
+        for packet in self.pending.take(now) {
+            self.send(now, &packet, Demand::Answer, batch);
+        }
+    }
+
     fn flush(&mut self, now: Instant, batch: &mut TxBatch) {
         if !self.waiting_packets {
             return;
@@ -315,6 +332,8 @@ enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Demand {
     Answer,
+    /// It opens a connection, too.
+    Opening,
     Nothing,
 }
 

@@ -139,8 +139,12 @@ pub(crate) fn send(
         }) => Some(segment),
         _ => None,
     };
-    let demands = segment.is_some_and(|segment| segment.demands_answer());
-    let demand = if demands { Demand::Answer } else { Demand::Nothing };
+    let demand = match segment {
+        Some(segment) if !segment.demands_answer() => Demand::Nothing,
+        Some(segment) if segment.flags.syn() => Demand::Opening,
+        Some(_) => Demand::Answer,
+        None => Demand::Nothing,
+    };
     let padded = len.next_multiple_of(PADDING);
     scratch[len..padded].fill(0);
     peer.send(now, &scratch[..padded], demand, batch);

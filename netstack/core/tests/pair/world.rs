@@ -14,6 +14,8 @@ use meshgate_netstack_core::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::clock;
+
 /// Index of a node.
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -26,6 +28,8 @@ pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
     pub(crate) events: [Vec<Event>; 2],
     pub(crate) accepted: [Vec<Stream>; 2],
+    /// Where the nodes are; datagrams to other addresses vanish.
+    pub(crate) endpoints: [SocketAddr; 2],
     pub(crate) netem: Netem,
     /// Sees every datagram that leaves a node; `false` drops it.
     pub(crate) filter: Filter,
@@ -43,24 +47,41 @@ struct Flying {
     arrival: Instant,
     sequence: u64,
     to: usize,
-    source: SocketAddr,
+    way: Way,
     datagram: Vec<u8>,
 }
 
+/// How a datagram travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// From this address.
+    Straight(SocketAddr),
+    /// Through the relay, which knows the sender.
+    Relayed,
+}
+
+/// What the network does to datagrams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Netem {
     pub(crate) delay: Duration,
+    /// Every datagram is late by up to this much.
+    pub(crate) jitter: Duration,
     pub(crate) loss: f64,
     pub(crate) duplicate: f64,
+    /// Share of datagrams that are late by up to 20 ms.
     pub(crate) reorder: f64,
+    /// Larger datagrams vanish, without a word as on most paths.
+    pub(crate) largest: usize,
 }
 
 impl Netem {
     pub(crate) const CLEAN: Self = Self {
         delay: Duration::from_millis(10),
+        jitter: Duration::ZERO,
         loss: 0.0,
         duplicate: 0.0,
         reorder: 0.0,
+        largest: usize::MAX,
     };
 }
 
@@ -72,12 +93,14 @@ impl World {
 
     pub(crate) fn with_silence(seed: u64, silence: Silence) -> Self {
         let start = Instant::now();
+        clock::start();
         let mut world = Self {
             start,
             now: start,
             nodes: [node(A, start, 0, silence), node(B, start, 0, silence)],
             events: [Vec::new(), Vec::new()],
             accepted: [Vec::new(), Vec::new()],
+            endpoints: [endpoint(A), endpoint(B)],
             netem: Netem::CLEAN,
             filter: Box::new(|_, _| true),
             network: BinaryHeap::new(),
@@ -152,7 +175,7 @@ impl World {
             arrival: self.now,
             sequence: self.sequence,
             to,
-            source,
+            way: Way::Straight(source),
             datagram,
         }));
     }
@@ -168,17 +191,21 @@ impl World {
         if next > deadline {
             return self.skip_to(deadline);
         }
-        self.now = self.now.max(next);
+        self.move_to(self.now.max(next));
         while let Some(Reverse(flying)) = self.network.peek()
             && flying.arrival <= self.now
         {
             let Some(Reverse(Flying {
-                to, source, datagram, ..
+                to, way, datagram, ..
             })) = self.network.pop()
             else {
                 break;
             };
-            self.nodes[to].handle_datagram(self.now, Source::Direct(source), &datagram, &mut self.batch);
+            let source = match way {
+                Way::Straight(from) => Source::Direct(from),
+                Way::Relayed => Source::Relay(public_key(1 - to)),
+            };
+            self.nodes[to].handle_datagram(self.now, source, &datagram, &mut self.batch);
             self.emit(to);
         }
         for which in [A, B] {
@@ -196,8 +223,13 @@ impl World {
     }
 
     fn skip_to(&mut self, deadline: Instant) -> bool {
-        self.now = deadline;
+        self.move_to(deadline);
         false
+    }
+
+    fn move_to(&mut self, now: Instant) {
+        self.now = now;
+        clock::advance(self.elapsed());
     }
 
     fn drain(&mut self) {
@@ -224,23 +256,25 @@ impl World {
     fn emit(&mut self, from: usize) {
         let mut sent = Vec::new();
         for run in self.batch.transmits() {
-            let Destination::Direct(to) = run.destination else {
-                continue;
+            let way = match run.destination {
+                Destination::Direct(to) if to == self.endpoints[1 - from] => {
+                    Way::Straight(self.endpoints[from])
+                }
+                Destination::Direct(_) => continue,
+                Destination::Relay(_) => Way::Relayed,
             };
-            sent.extend(run.datagrams().map(|datagram| (to, datagram.to_vec())));
+            sent.extend(run.datagrams().map(|datagram| (way, datagram.to_vec())));
         }
         self.batch.clear();
-        for (to, datagram) in sent {
-            let Some(to) = [A, B].into_iter().find(|which| endpoint(*which) == to) else {
-                continue;
-            };
-            if (self.filter)(from, &datagram) && !self.rng.random_bool(self.netem.loss) {
-                self.carry(from, to, &datagram);
+        for (way, datagram) in sent {
+            let lost = self.rng.random_bool(self.netem.loss) || datagram.len() > self.netem.largest;
+            if (self.filter)(from, &datagram) && !lost {
+                self.carry(1 - from, way, &datagram);
             }
         }
     }
 
-    fn carry(&mut self, from: usize, to: usize, datagram: &[u8]) {
+    fn carry(&mut self, to: usize, way: Way, datagram: &[u8]) {
         let copies = if self.rng.random_bool(self.netem.duplicate) {
             2
         } else {
@@ -249,25 +283,25 @@ impl World {
         for _ in 0..copies {
             let late = self.rng.random_bool(self.netem.reorder);
             let extra = if late { self.rng.random_range(0..20_000) } else { 0 };
-            let at = self.now + self.netem.delay + Duration::from_micros(extra);
+            let jitter = self.netem.jitter.mul_f64(self.rng.random());
             self.sequence += 1;
-            let (sequence, source, datagram) = (self.sequence, endpoint(from), datagram.to_vec());
             self.network.push(Reverse(Flying {
-                arrival: at,
-                sequence,
+                arrival: self.now + self.netem.delay + jitter + Duration::from_micros(extra),
+                sequence: self.sequence,
                 to,
-                source,
-                datagram,
+                way,
+                datagram: datagram.to_vec(),
             }));
         }
     }
 
-    fn introduce(&mut self, which: usize) {
+    /// Tells a node about the other one.
+    pub(crate) fn introduce(&mut self, which: usize) {
         self.nodes[which].upsert_peer(self.now, peer(1 - which));
         self.nodes[which].set_path(
             self.now,
             &key(1 - which).public_key(),
-            PathKind::Direct(endpoint(1 - which)),
+            PathKind::Direct(self.endpoints[1 - which]),
         );
     }
 }
