@@ -25,8 +25,8 @@ use crate::{Flow, Inbound, Protocol, Verdict};
 const MAX_HALF_OPEN: usize = 4096;
 /// The same for one peer, so that no peer takes the places of all.
 const MAX_HALF_OPEN_PER_PEER: usize = 1024;
-/// Connections of one peer beyond which it opens no more.
-const MAX_PER_PEER: usize = 8192;
+/// Connections of one peer beyond which it opens no more; all visitors of an agent come from one proxy.
+const MAX_PER_PEER: usize = 16_384;
 /// How long a connection may stay half open.
 const HALF_OPEN_TIME: Duration = Duration::from_secs(30);
 /// Received bytes after which a connection gets a turn before the batch is through, so that the sender's
