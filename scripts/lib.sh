@@ -23,6 +23,7 @@ require_build_tools() {
 # Names the Debian packages that are missing for the end-to-end tests.
 missing_test_packages() {
   has chromium || echo chromium
+  has haproxy || [[ -x /usr/sbin/haproxy ]] || echo haproxy
 }
 
 # Collects the Debian packages that are missing; with root installs them, else prints the command.

@@ -159,6 +159,7 @@ async fn start_proxy(
         state_dir: dir.to_owned(),
         forwarded_proto: ForwardedProto::Auto,
         trusted_proxies: Vec::new(),
+        proxy_protocol: false,
         wg_port: 0,
         preshared_key: None,
         max_dial_timeout: None,

@@ -70,11 +70,16 @@ impl Args for ProxyArgs {
                 if !setting.default.is_empty() {
                     help = format!("{help} [default: {}]", setting.default);
                 }
-                Arg::new(setting.env)
+                let arg = Arg::new(setting.env)
                     .long(setting.flag)
                     .env(setting.env)
                     .hide_env_values(true)
-                    .help(help)
+                    .help(help);
+                if setting.is_switch() {
+                    arg.num_args(0..=1).default_missing_value("true")
+                } else {
+                    arg
+                }
             }))
             .arg(ca_dir)
             .after_help(secret)

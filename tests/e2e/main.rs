@@ -15,6 +15,7 @@ mod doors;
 mod login;
 mod malformed;
 mod outage;
+mod proxy_protocol;
 mod scale;
 mod start_up;
 mod three_processes;

@@ -23,6 +23,16 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+impl Setting {
+    /// It is on or off; a flag without a value means on.
+    pub fn is_switch(&self) -> bool {
+        self.expects == SWITCH
+    }
+}
+
+/// What the value of a switch must look like.
+const SWITCH: &str = "true or false";
+
 macro_rules! settings {
     ($($name:ident: $flag:literal, $default:literal, $expects:literal, $help:literal;)+) => {
         $(const $name: &Setting = &Setting {
