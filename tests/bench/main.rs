@@ -6,6 +6,7 @@
 
 mod path;
 mod report;
+mod snapshot;
 mod usage;
 
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use self::report::Report;
 
 /// What can be measured, in the order of the help text.
-const BENCHES: [&str; 1] = ["path"];
+const BENCHES: [&str; 2] = ["path", "snapshot"];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo adds its own flag for programs that run benchmarks.
@@ -43,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn measure(name: &str) -> anyhow::Result<Report> {
     match name {
         "path" => path::run().await,
+        "snapshot" => snapshot::run().await,
         unknown => anyhow::bail!("unknown bench {unknown}; there are: {}", BENCHES.join(" ")),
     }
 }

@@ -1,10 +1,16 @@
 //! What the proxy says of itself.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Deployment;
 
 impl Deployment {
+    /// Where the proxy tells how it fares.
+    pub fn health_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.health))
+    }
+
     /// A page of the proxy's health address.
     ///
     /// # Errors
