@@ -72,6 +72,8 @@ struct Entry {
     received: usize,
     last_data: Instant,
     remote_finished: bool,
+    /// Sequence number of the SYN with which the other side opened it.
+    opened_by: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +211,7 @@ impl Stack {
             received: 0,
             last_data: now,
             remote_finished: false,
+            opened_by: None,
         };
         self.connections.insert(id, entry);
         self.flows.insert(tuple, id);

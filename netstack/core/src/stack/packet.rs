@@ -63,6 +63,11 @@ impl Segment {
         payload + u32::from(self.flags.syn()) + u32::from(self.flags.fin())
     }
 
+    /// Whether it opens a connection.
+    pub(crate) fn opens(&self) -> bool {
+        self.flags.syn() && !self.flags.ack() && !self.flags.fin() && !self.flags.rst()
+    }
+
     /// Whether its receiver must answer it.
     pub(crate) fn demands_answer(&self) -> bool {
         !self.flags.rst() && self.sequence_len() > 0

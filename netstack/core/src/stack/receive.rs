@@ -19,7 +19,7 @@ use super::{Origin, Stack, Stage};
 use crate::batch::TxBatch;
 use crate::connection::ConnectionId;
 use crate::device::peer::{Peer, PeerId};
-use crate::{Flow, Inbound, Protocol, Verdict};
+use crate::{Failure, Flow, Inbound, Protocol, Verdict};
 
 /// Connections that others began and that are not established yet.
 const MAX_HALF_OPEN: usize = 4096;
@@ -49,6 +49,10 @@ impl Stack {
                     local: packet.local(&segment),
                     remote: packet.remote(&segment),
                 };
+                if let Some(id) = self.forgotten(&tuple, peer.id(), &segment) {
+                    self.fail(id, Failure::Reset);
+                    self.remove(now, id);
+                }
                 match self.flows.get(&tuple) {
                     Some(id) => self.handle_segment(now, *id, peer, packet, &segment, batch),
                     None => self.handle_stray(now, tuple, peer, packet, &segment, batch, rng),
@@ -74,6 +78,18 @@ impl Stack {
             Inbound::DenyAll => false,
             Inbound::Firewall => self.firewall.judge(flow) == Verdict::Accept,
         }
+    }
+
+    /// The connection that the segment's sender has forgotten: it opens another one from the same port. The tunnel
+    /// proves who sent it, so nothing has to be asked back, which smoltcp would not do.
+    fn forgotten(&self, tuple: &FourTuple, peer: PeerId, segment: &Segment) -> Option<ConnectionId> {
+        if !segment.opens() {
+            return None;
+        }
+        let id = *self.flows.get(tuple)?;
+        let entry = self.connections.get(&id).filter(|entry| entry.peer == peer)?;
+        let opened_by = entry.opened_by?;
+        (opened_by != segment.sequence).then_some(id)
     }
 
     fn handle_segment(
@@ -134,8 +150,7 @@ impl Stack {
         if flags.rst() {
             return;
         }
-        let opens = flags.syn() && !flags.ack() && !flags.fin();
-        if !opens {
+        if !segment.opens() {
             if !self.quarantine.contains(now, &tuple) {
                 reply::reset(packet, segment, &mut self.reply);
                 self.send_reply(now, peer, batch);
@@ -170,6 +185,9 @@ impl Stack {
         *self.half_open.entry(peer.id()).or_default() += 1;
         let stage = Stage::HalfOpen(listener);
         let connection = self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);
+        if let Some(entry) = self.connections.get_mut(&connection.id) {
+            entry.opened_by = Some(segment.sequence);
+        }
         self.handle_segment(now, connection.id, peer, packet, segment, batch);
     }
 

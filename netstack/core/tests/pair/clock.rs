@@ -15,16 +15,23 @@ const EPOCH: Duration = Duration::from_hours(500_000);
 
 thread_local! {
     static NOW: Cell<Option<Duration>> = const { Cell::new(None) };
+    static SLOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Sets the clocks of this thread to a world's beginning.
 pub(crate) fn start() {
     NOW.set(Some(EPOCH));
+    SLOW.set(Duration::ZERO);
 }
 
 /// Moves the clocks to so long after the world's beginning.
 pub(crate) fn advance(elapsed: Duration) {
     NOW.set(NOW.get().max(Some(EPOCH + elapsed)));
+}
+
+/// Sets the clock on the wall back, as an operator may; the one that counts the time since boot goes on.
+pub(crate) fn set_back(by: Duration) {
+    SLOW.set(SLOW.get() + by);
 }
 
 /// Every look takes a moment, so that no two are equal: WireGuard tells handshakes apart by it.
@@ -42,7 +49,8 @@ fn look() -> Option<Duration> {
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
     let moved = match clock {
-        libc::CLOCK_BOOTTIME | libc::CLOCK_REALTIME => look(),
+        libc::CLOCK_BOOTTIME => look(),
+        libc::CLOCK_REALTIME => look().map(|now| now.saturating_sub(SLOW.get())),
         _ => None,
     };
     match moved {

@@ -229,7 +229,7 @@ fn ipv6_works_too() {
 pub(crate) const SECONDS: Duration = Duration::from_secs(1);
 
 /// Moves a pattern and says whether it came out as it went in.
-fn transfer(world: &mut World, from: &Stream, to: &Stream, len: usize) -> bool {
+pub(crate) fn transfer(world: &mut World, from: &Stream, to: &Stream, len: usize) -> bool {
     let sent: Vec<u8> = (0..len)
         .map(|at| u8::try_from(at * 7919 % 251).unwrap())
         .collect();
@@ -246,7 +246,7 @@ pub(crate) fn write(stream: &Stream, bytes: &[u8]) {
     assert_eq!(write_some(stream, bytes), bytes.len());
 }
 
-fn write_some(stream: &Stream, bytes: &[u8]) -> usize {
+pub(crate) fn write_some(stream: &Stream, bytes: &[u8]) -> usize {
     match stream.poll_write(&mut context(), &[IoSlice::new(bytes)]) {
         Poll::Ready(written) => written.unwrap(),
         Poll::Pending => 0,
@@ -254,7 +254,7 @@ fn write_some(stream: &Stream, bytes: &[u8]) -> usize {
 }
 
 /// Reads what is there; nothing when nothing is there yet.
-fn read_some(stream: &Stream) -> io::Result<Vec<u8>> {
+pub(crate) fn read_some(stream: &Stream) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     let mut buffer = [0; 4096];
     loop {

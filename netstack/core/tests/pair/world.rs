@@ -33,6 +33,9 @@ pub(crate) struct World {
     pub(crate) netem: Netem,
     /// Sees every datagram that leaves a node; `false` drops it.
     pub(crate) filter: Filter,
+    silence: Silence,
+    /// How often each node was restarted: it draws other ports in each life.
+    lives: [u8; 2],
     network: BinaryHeap<Reverse<Flying>>,
     batch: TxBatch,
     rng: StdRng,
@@ -103,6 +106,8 @@ impl World {
             endpoints: [endpoint(A), endpoint(B)],
             netem: Netem::CLEAN,
             filter: Box::new(|_, _| true),
+            silence,
+            lives: [0, 0],
             network: BinaryHeap::new(),
             batch: TxBatch::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -115,7 +120,8 @@ impl World {
 
     /// Starts a node afresh, with its key and nothing else; it learns the other's endpoint from packets.
     pub(crate) fn restart(&mut self, which: usize) {
-        self.nodes[which] = node(which, self.now, 1, Silence::FailStreams);
+        self.lives[which] = self.lives[which].wrapping_add(1);
+        self.nodes[which] = node(which, self.now, self.lives[which], self.silence);
         self.accepted[which].clear();
         self.nodes[which].upsert_peer(self.now, peer(1 - which));
     }
