@@ -4,6 +4,7 @@
 //! `target/bench/NAME.json` for whoever compares runs. `scripts/bench` installs what they need, builds, and
 //! starts this program; `docs/performance.md` tells the method.
 
+mod idle;
 mod path;
 mod report;
 mod snapshot;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use self::report::Report;
 
 /// What can be measured, in the order of the help text.
-const BENCHES: [&str; 2] = ["path", "snapshot"];
+const BENCHES: [&str; 3] = ["path", "snapshot", "idle"];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo adds its own flag for programs that run benchmarks.
@@ -45,6 +46,7 @@ async fn measure(name: &str) -> anyhow::Result<Report> {
     match name {
         "path" => path::run().await,
         "snapshot" => snapshot::run().await,
+        "idle" => idle::run().await,
         unknown => anyhow::bail!("unknown bench {unknown}; there are: {}", BENCHES.join(" ")),
     }
 }
