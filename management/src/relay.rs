@@ -8,6 +8,8 @@
 //! that peer are dropped and counted, as a congested link would, and nobody else waits. News about presence
 //! may not be lost; a peer that does not even take those is disconnected.
 
+#[cfg(test)]
+mod corpus;
 mod hub;
 mod session;
 #[cfg(test)]

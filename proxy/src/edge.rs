@@ -3,6 +3,8 @@
 mod chunks;
 mod client_hello;
 mod connection;
+#[cfg(test)]
+mod corpus;
 mod engine;
 mod guard;
 mod head;

@@ -9,6 +9,8 @@ mod board;
 mod candidate;
 mod channel;
 mod config;
+#[cfg(test)]
+mod corpus;
 mod direct;
 mod directory;
 mod early;
