@@ -196,6 +196,10 @@ impl ProxyHttp for HttpEdge {
         if let Some(record) = &mut context.record {
             record.upload += body.as_ref().map_or(0, |body| body.len() as u64);
         }
+        // At the end the engine writes an empty piece as a last chunk, and then the last chunk.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         if let Some(active) = context.active.as_mut().filter(|_| end) {
             active.upload_ends();
             context.exchange.set_uploading(false);

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::{Answer, Body, Client, Http, full, get, status, tls};
 use super::harness::{PATIENCE, TestEdge, Wire, app, eventually, guarded, mapping};
-use super::origin::Origin;
+use super::origin::{Origin, scripted};
 
 /// Size of the large bodies.
 const LARGE: u64 = 100_000_000;
@@ -81,6 +81,45 @@ async fn uploads_arrive_piece_by_piece() {
         let log = edge.next_log().await;
         assert_eq!((log.bytes_upload, log.bytes_download), (15, 2));
     }
+}
+
+#[tokio::test]
+async fn uploads_in_chunks_end_once() {
+    let (address, _origin) = scripted(|mut tcp, _| async move {
+        let mut stream = Vec::new();
+        let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        for ends in [&b"\r\n0\r\n\r\n"[..], b"\r\n\r\n"] {
+            while !stream.ends_with(ends) {
+                stream.push(tcp.read_u8().await.unwrap());
+            }
+            // What begins the next request follows the body at once.
+            assert!(stream.starts_with(b"POST ") || stream.starts_with(b"GET "));
+            stream.clear();
+            tcp.write_all(ok).await.unwrap();
+        }
+    })
+    .await;
+    let edge = TestEdge::start(vec![app(address)]).await;
+
+    for version in [Http::One, Http::Two] {
+        let mut client = Client::connect(&edge, "app.test", version).await;
+        let (pieces, body) = channel_body();
+        let request = Request::post("/upload")
+            .header("host", "app.test")
+            .body(body)
+            .unwrap();
+        let upload = async {
+            pieces.send(Ok(Frame::data("piece".into()))).await.unwrap();
+            drop(pieces);
+        };
+        let (answer, ()) = tokio::join!(client.send(request), upload);
+        assert_eq!(Answer::read(answer.unwrap()).await.body, "ok");
+        edge.next_log().await;
+
+        assert_eq!(client.get("app.test", "/next").await.body, "ok");
+        edge.next_log().await;
+    }
+    assert_eq!(edge.dialer.dials(), 2, "both streams carried both requests");
 }
 
 #[tokio::test]
