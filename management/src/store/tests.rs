@@ -21,6 +21,29 @@ async fn what_was_not_committed_never_happened() {
 }
 
 #[tokio::test]
+async fn writes_again_after_the_disk_was_full() {
+    let world = World::new().await;
+    let account = world.account().await;
+    let store = &world.state.store;
+    let mut tx = store.begin().await.unwrap();
+    sqlx::query("PRAGMA max_page_count = 1")
+        .execute(tx.conn())
+        .await
+        .unwrap();
+
+    let mut large = key(&account, "large");
+    large.name = "x".repeat(1_000_000);
+    let full = tx.insert_setup_key(&large).await.unwrap_err();
+    assert!(matches!(full, StoreError::Database(_)), "{full}");
+    drop(tx);
+
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_setup_key(&key(&account, "one")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.setup_keys(&account.scope).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn readers_do_not_wait_for_a_writer() {
     let world = World::new().await;
     let account = world.account().await;
