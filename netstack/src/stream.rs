@@ -53,9 +53,12 @@ impl TcpStream {
 impl AsyncRead for TcpStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let budget = ready!(poll_proceed(cx));
-        let len = ready!(self.stream.poll_read(cx, buf.initialize_unfilled()))?;
+        // Asking for initialized memory would write zeros over all of a large buffer for each small message.
+        ready!(
+            self.stream
+                .poll_read_with(cx, buf.remaining(), |bytes| buf.put_slice(bytes))
+        )?;
         budget.made_progress();
-        buf.advance(len);
         Poll::Ready(Ok(()))
     }
 }

@@ -6,12 +6,17 @@
 #[path = "tunnel/support.rs"]
 mod support;
 
+use std::time::Duration;
+
 use meshgate_netstack::{ListenSpec, TcpListener, TcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use support::*;
 
 const CONNECTIONS: usize = 1000;
+/// Connections that carry much, and how much.
+const USED: usize = 200;
+const CARRIED: usize = 600_000;
 /// Resident bytes that one idle end may cost after a small request.
 const MOST_PER_END: usize = 12 << 10;
 
@@ -31,6 +36,30 @@ async fn idle_connections_are_cheap() {
         per_end <= MOST_PER_END,
         "{per_end} bytes resident for each end of an idle connection"
     );
+
+    // What connections have carried makes no difference once they wait.
+    streams.truncate(1);
+    let before = resident();
+    let bytes = vec![1; CARRIED];
+    let mut received = vec![0; CARRIED];
+    for _ in 0..USED {
+        let mut ends = exchange(&a, &b, &mut listener).await;
+        for (from, to) in [(0, 1), (1, 0)] {
+            let [from, to] = ends.get_disjoint_mut([from, to]).unwrap();
+            let (sent, got) = tokio::join!(from.write_all(&bytes), to.read_exact(&mut received));
+            (sent.unwrap(), got.unwrap());
+        }
+        streams.push(ends);
+    }
+    let limit = std::time::Instant::now() + PATIENCE;
+    while resident().saturating_sub(before) / (2 * USED) > MOST_PER_END {
+        let grown = resident().saturating_sub(before);
+        assert!(
+            std::time::Instant::now() < limit,
+            "{grown} bytes are held by {USED} used connections"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Opens a connection and lets one small request and its answer through.

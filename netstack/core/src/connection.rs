@@ -158,8 +158,28 @@ impl Stream {
     /// # Errors
     /// A [`Failure`] inside the `io::Error`, after everything that came before it was read.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut rest = &mut *buffer;
+        self.poll_read_with(cx, rest.len(), |bytes| {
+            let (piece, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            piece.copy_from_slice(bytes);
+            rest = behind;
+        })
+    }
+
+    /// Hands at most `room` bytes to `take`, in one or two pieces, and says how many; 0 is the end of the stream.
+    ///
+    /// `take` runs under the connection's lock and must be quick.
+    ///
+    /// # Errors
+    /// As [`poll_read`](Self::poll_read).
+    pub fn poll_read_with(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        take: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
         let mut state = self.connection.lock();
-        match state.tcp.read(buffer, cx.waker()) {
+        match state.tcp.read(room, cx.waker(), take) {
             Read::Pending => Poll::Pending,
             Read::Finished => {
                 self.connection.awaiting.store(false, Ordering::Relaxed);

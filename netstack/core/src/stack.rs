@@ -4,6 +4,7 @@
 //! costs one heap operation. Timers in the heap are never removed early: an entry that its connection no longer
 //! expects is skipped when it comes up.
 
+mod cooling;
 pub(crate) mod four_tuple;
 pub(crate) mod link;
 pub(crate) mod listeners;
@@ -11,6 +12,7 @@ pub(crate) mod packet;
 mod peers;
 mod receive;
 mod reply;
+mod rings;
 pub(crate) mod tcp;
 mod turn;
 
@@ -28,6 +30,7 @@ use crate::connection::{Connection, ConnectionId, Stream};
 use crate::device::peer::{Peer, PeerId};
 use crate::kick::Kick;
 use crate::{Buffers, ConnectError, Failure, Firewall, Inbound, NodeConfig};
+use cooling::Cooling;
 use four_tuple::{FourTuple, Quarantine, draw_port};
 use link::SCRATCH;
 use listeners::{ListenerId, Listeners};
@@ -48,6 +51,7 @@ pub(crate) struct Stack {
     dirty: VecDeque<ConnectionId>,
     marked: Vec<ConnectionId>,
     timers: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    cooling: Cooling,
     quarantine: Quarantine,
     backlog: VecDeque<(ListenerId, Stream)>,
     half_open: FxHashMap<PeerId, usize>,
@@ -74,6 +78,9 @@ struct Entry {
     remote_finished: bool,
     /// Sequence number of the SYN with which the other side opened it.
     opened_by: Option<u32>,
+    last_turn: Instant,
+    /// It will be looked at once it has been quiet.
+    cooling: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +113,7 @@ impl Stack {
             dirty: VecDeque::new(),
             marked: Vec::new(),
             timers: BinaryHeap::new(),
+            cooling: Cooling::default(),
             quarantine: Quarantine::default(),
             backlog: VecDeque::new(),
             half_open: FxHashMap::default(),
@@ -212,6 +220,8 @@ impl Stack {
             last_data: now,
             remote_finished: false,
             opened_by: None,
+            last_turn: now,
+            cooling: false,
         };
         self.connections.insert(id, entry);
         self.flows.insert(tuple, id);

@@ -16,6 +16,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
 use super::link::{Blueprint, Link};
 use super::packet::Segment;
+use super::rings::Rings;
 use crate::Buffers;
 
 /// Wait for more data before acknowledging.
@@ -27,9 +28,22 @@ pub(crate) struct Tcp {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    rings: Rings,
+    /// Something was put into the rings since their memory was given back.
+    warm: bool,
+    arrivals: Arrivals,
     /// Where the window of our SYN-ACK ends, until a segment announced a scaled one.
     first_edge: Option<u32>,
     fault: Fault,
+}
+
+/// What came, as far as it tells whether something waits behind a gap.
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrivals {
+    /// Sequence number behind what the owner has read; known from the SYN on.
+    read: Option<u32>,
+    /// The furthest that any payload reached.
+    furthest: u32,
 }
 
 /// Whether smoltcp panicked on this connection.
@@ -86,7 +100,7 @@ pub(crate) enum Written {
 impl Tcp {
     /// Starts a connection; the SYN leaves with the next [`Tcp::transmit`].
     pub(crate) fn connect(setup: &Setup) -> Option<Self> {
-        let mut this = Self::new(setup);
+        let mut this = Self::new(setup)?;
         let socket = this.sockets.get_mut::<tcp::Socket<'_>>(this.handle);
         socket
             .connect(this.interface.context(), setup.remote, setup.local)
@@ -96,7 +110,7 @@ impl Tcp {
 
     /// Makes the answering side; the SYN with this sequence number is handed in next.
     pub(crate) fn listen(setup: &Setup, sequence: u32) -> Option<Self> {
-        let mut this = Self::new(setup);
+        let mut this = Self::new(setup)?;
         let endpoint = IpListenEndpoint {
             addr: Some(setup.local.ip().into()),
             port: setup.local.port(),
@@ -116,6 +130,11 @@ impl Tcp {
         self.guard(|this| {
             this.interface.poll_ingress_single(now, link, &mut this.sockets);
         });
+        self.warm |= segment.payload_len > 0;
+        let refused = matches!(self.socket().state(), tcp::State::SynSent | tcp::State::Listen);
+        if !refused {
+            self.arrivals.note(segment);
+        }
         self.note_announced(link);
     }
 
@@ -183,8 +202,9 @@ impl Tcp {
         self.sockets.get::<tcp::Socket<'_>>(self.handle).recv_queue()
     }
 
-    pub(crate) fn read(&mut self, buffer: &mut [u8], waker: &Waker) -> Read {
-        let socket = self.socket();
+    /// Hands at most `room` received bytes to `take`, in one or two pieces.
+    pub(crate) fn read(&mut self, room: usize, waker: &Waker, mut take: impl FnMut(&[u8])) -> Read {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
         if matches!(
             socket.state(),
             tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen
@@ -192,15 +212,27 @@ impl Tcp {
             socket.register_recv_waker(waker);
             return Read::Pending;
         }
-        match socket.recv_slice(buffer) {
-            Ok(0) if !buffer.is_empty() => {
-                socket.register_recv_waker(waker);
-                Read::Pending
+        let mut total = 0;
+        while total < room {
+            let taken = socket.recv(|bytes| {
+                let len = bytes.len().min(room - total);
+                take(&bytes[..len]);
+                (len, len)
+            });
+            match taken {
+                Ok(0) if total == 0 => {
+                    socket.register_recv_waker(waker);
+                    return Read::Pending;
+                }
+                Ok(0) => break,
+                Ok(len) => total += len,
+                Err(_) if total > 0 => break,
+                Err(tcp::RecvError::Finished) => return Read::Finished,
+                Err(tcp::RecvError::InvalidState) => return Read::Broken,
             }
-            Ok(len) => Read::Data(len),
-            Err(tcp::RecvError::Finished) => Read::Finished,
-            Err(tcp::RecvError::InvalidState) => Read::Broken,
         }
+        self.arrivals.take(total);
+        Read::Data(total)
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8], waker: &Waker) -> Written {
@@ -217,9 +249,28 @@ impl Tcp {
                 socket.register_send_waker(waker);
                 Written::Pending
             }
-            Ok(len) => Written::Bytes(len),
+            Ok(len) => {
+                self.warm = true;
+                Written::Bytes(len)
+            }
             Err(tcp::SendError::InvalidState) => Written::Broken,
         }
+    }
+
+    /// Whether its buffers hold memory.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Gives the memory of its buffers back, if nothing is in them; says whether it did.
+    pub(crate) fn cool(&mut self) -> bool {
+        let unacknowledged = self.socket().send_queue();
+        if self.unread() > 0 || unacknowledged > 0 || self.arrivals.has_gap() {
+            return false;
+        }
+        self.rings.release();
+        self.warm = false;
+        true
     }
 
     /// Wakes `waker` when the phase changes.
@@ -251,7 +302,9 @@ impl Tcp {
         socket.set_keep_alive(Some(StackDuration::from_millis(millis)));
     }
 
-    fn new(setup: &Setup) -> Self {
+    /// `None` when there is no memory for its buffers.
+    fn new(setup: &Setup) -> Option<Self> {
+        let mut rings = Rings::new(setup.buffers)?;
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
         let mut interface = Interface::new(config, &mut Blueprint(setup.mtu), StackInstant::ZERO);
@@ -262,22 +315,23 @@ impl Tcp {
                 .is_err();
             debug_assert!(!full, "a new interface has room for one address");
         });
-        let mut socket = tcp::Socket::new(
-            tcp::SocketBuffer::new(vec![0; setup.buffers.receive]),
-            tcp::SocketBuffer::new(vec![0; setup.buffers.transmit]),
-        );
+        let [receive, transmit] = lend(&mut rings);
+        let mut socket = tcp::Socket::new(receive, transmit);
         socket.set_ack_delay(Some(ACK_DELAY));
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(tcp::CongestionControl::Cubic);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
-        Self {
+        Some(Self {
             interface,
             sockets,
             handle,
+            rings,
+            warm: false,
+            arrivals: Arrivals::default(),
             first_edge: None,
             fault: Fault::None,
-        }
+        })
     }
 
     /// smoltcp takes the window of our SYN-ACK for a scaled one, up to 128 times too large, and would let data in that
@@ -315,6 +369,46 @@ impl Tcp {
     }
 }
 
+impl Arrivals {
+    fn note(&mut self, segment: &Segment) {
+        let start = segment.sequence.wrapping_add(u32::from(segment.flags.syn()));
+        if segment.flags.syn() && self.read.is_none() {
+            (self.read, self.furthest) = (Some(start), start);
+        }
+        if segment.payload_len > 0 {
+            self.extend(start, segment.payload_len);
+        }
+    }
+
+    fn extend(&mut self, start: u32, len: usize) {
+        let end = start.wrapping_add(u32::try_from(len).unwrap_or(u32::MAX));
+        if is_before(self.furthest, end) {
+            self.furthest = end;
+        }
+    }
+
+    fn take(&mut self, len: usize) {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        self.read = self.read.map(|read| read.wrapping_add(len));
+    }
+
+    /// With nothing left to read: whether something came behind bytes that did not.
+    fn has_gap(self) -> bool {
+        self.read.is_none_or(|read| is_before(read, self.furthest))
+    }
+}
+
+/// The order of sequence numbers.
+fn is_before(left: u32, right: u32) -> bool {
+    right.wrapping_sub(left).cast_signed() > 0
+}
+
+#[expect(unsafe_code, reason = "the rings say what they ask for")]
+fn lend(rings: &mut Rings) -> [tcp::SocketBuffer<'static>; 2] {
+    // SAFETY: called once for each connection, which owns rings and socket, hands neither out and drops them together.
+    unsafe { rings.lend() }
+}
+
 impl std::fmt::Debug for Tcp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tcp")
@@ -326,4 +420,44 @@ impl std::fmt::Debug for Tcp {
 fn stack_time(epoch: Instant, now: Instant) -> StackInstant {
     let micros = now.saturating_duration_since(epoch).as_micros();
     StackInstant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers wrap within the first bytes.
+    const FIRST: u32 = u32::MAX - 2;
+
+    fn arrivals(pieces: &[(u32, usize)]) -> Arrivals {
+        let mut arrivals = Arrivals {
+            read: Some(FIRST),
+            furthest: FIRST,
+        };
+        for (offset, len) in pieces {
+            arrivals.extend(FIRST.wrapping_add(*offset), *len);
+        }
+        arrivals
+    }
+
+    #[test]
+    fn bytes_behind_a_gap_count_until_they_are_read() {
+        let mut arrivals = arrivals(&[(0, 10), (20, 5)]);
+        arrivals.take(10);
+        assert!(arrivals.has_gap());
+
+        arrivals.extend(FIRST.wrapping_add(10), 10);
+        arrivals.take(15);
+
+        assert!(!arrivals.has_gap());
+    }
+
+    #[test]
+    fn repeated_bytes_leave_no_gap() {
+        let mut arrivals = arrivals(&[(0, 10), (0, 10), (9, 1)]);
+        arrivals.take(10);
+
+        assert!(!arrivals.has_gap());
+        assert!(Arrivals::default().has_gap(), "nothing is known before the SYN");
+    }
 }

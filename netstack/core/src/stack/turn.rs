@@ -54,6 +54,7 @@ impl Stack {
 
     /// Marks the connections whose timers are due, and fails those whose deadline passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.cool(now);
         while let Some(Reverse((at, id))) = self.timers.peek().copied() {
             if at > now {
                 return;
@@ -76,7 +77,8 @@ impl Stack {
 
     /// When [`Stack::handle_timeout`] wants to run.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        [timer, self.cooling.next()].into_iter().flatten().min()
     }
 
     /// Lets a connection send and schedules its next turn.
@@ -92,6 +94,7 @@ impl Stack {
         };
         entry.dirty = false;
         entry.received = 0;
+        entry.last_turn = now;
         let connection = Arc::clone(&entry.connection);
         connection.unmark();
         let mut state = connection.lock();
@@ -129,8 +132,11 @@ impl Stack {
                 return;
             }
         }
-        let released = state.released;
+        let (released, warm) = (state.released, state.tcp.is_warm());
         drop(state);
+        if warm {
+            self.cool_later(now, id);
+        }
         if full {
             self.mark(id);
         }
