@@ -1,5 +1,6 @@
 //! Management, proxy and agent as three processes, set up as a user would: with `meshgate admin` and REST.
 
+mod detour;
 mod health;
 mod services;
 
@@ -17,6 +18,7 @@ use crate::process::run;
 use crate::websocket::Socket;
 use crate::{Client, Folder, HttpVersion, Origin, Process, Rest, eventually, ports, within};
 
+pub use self::detour::{Detour, Paths};
 pub use self::services::{Access, Published};
 
 /// Domain of the cluster.
@@ -60,6 +62,7 @@ pub struct Deployment {
     proxy: Option<Process>,
     agent: Option<Process>,
     ports: Ports,
+    detour: Detour,
     folder: Folder,
 }
 
@@ -122,7 +125,11 @@ impl Deployment {
 
     /// Runs the setup commands and starts nothing.
     pub async fn set_up() -> Self {
-        let folder = Folder::new();
+        Self::set_up_in(Folder::new()).await
+    }
+
+    /// Runs the setup commands in a folder, which may hold file systems of its own.
+    pub async fn set_up_in(folder: Folder) -> Self {
         let data = folder.argument("management");
         let init = run(
             &[
@@ -169,6 +176,7 @@ impl Deployment {
                 edge: ports::reserve(),
                 health: ports::reserve(),
             },
+            detour: Detour::default(),
             folder,
         }
     }
@@ -186,7 +194,7 @@ impl Deployment {
     fn launch_management(&self) -> Process {
         let data = self.folder.argument("management");
         let listen = format!("127.0.0.1:{}", self.ports.management);
-        let exposed = self.management_url();
+        let exposed = self.detour.exposed(self.management_address());
         let args = [
             "management",
             "--data-dir",
@@ -200,7 +208,7 @@ impl Deployment {
     }
 
     fn launch_proxy(&self) -> Process {
-        let management = self.management_url();
+        let management = self.detour.control(self.management_address());
         let address = self.edge().to_string();
         let ca = self.folder.argument("ca");
         let state = self.folder.argument("proxy");
@@ -228,7 +236,7 @@ impl Deployment {
     }
 
     fn launch_agent(&self) -> Process {
-        let management = self.management_url();
+        let management = self.detour.control(self.management_address());
         let state = self.folder.argument("agent");
         let port = self.origin.address().port().to_string();
         let reach = [
@@ -249,7 +257,7 @@ impl Deployment {
         Process::start(
             "agent",
             self.folder.path(),
-            &[reach.as_slice(), &own].concat(),
+            &[reach.as_slice(), &own, self.detour.agent_flags()].concat(),
             &[],
         )
     }
@@ -306,6 +314,14 @@ impl Deployment {
         process.as_ref().expect("the part runs")
     }
 
+    /// How a part ended that was not asked to.
+    ///
+    /// # Panics
+    /// When it was never started.
+    pub fn ended(&mut self, part: Part) -> Option<std::process::ExitStatus> {
+        self.slot(part).as_mut().expect("the part was started").ended()
+    }
+
     fn slot(&mut self, part: Part) -> &mut Option<Process> {
         match part {
             Part::Management => &mut self.management,
@@ -352,7 +368,17 @@ impl Deployment {
 
     /// The management server.
     pub fn management_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.management)
+        format!("http://{}", self.management_address())
+    }
+
+    /// Where management listens.
+    pub fn management_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.management))
+    }
+
+    /// Leads parts that are launched from now on another way.
+    pub fn lead(&mut self, detour: Detour) {
+        self.detour = detour;
     }
 
     /// The folder of management's data.

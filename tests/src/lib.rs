@@ -11,6 +11,7 @@ pub mod browser;
 pub mod client;
 pub mod demo;
 pub mod deployment;
+pub mod drill;
 pub mod folder;
 pub mod grpc;
 pub mod login;

@@ -158,6 +158,12 @@ impl Origin {
             .count()
     }
 
+    /// Forgets what it has seen, for those who ask for hours.
+    pub fn forget(&self) {
+        self.state.seen.lock().clear();
+        self.state.uploads.lock().clear();
+    }
+
     /// Uploads whose body arrived to its end.
     pub fn uploads(&self) -> Vec<Received> {
         self.state.uploads.lock().clone()
@@ -165,7 +171,12 @@ impl Origin {
 
     /// Sends an event to every open `/events/CHANNEL`, and says how many there are.
     pub fn send_event(&self, channel: &str, data: &str) -> usize {
-        self.state.channel(channel).send(data.to_owned()).unwrap_or(0)
+        self.sender(channel).send(data.to_owned()).unwrap_or(0)
+    }
+
+    /// Where events for `/events/CHANNEL` go in.
+    pub fn sender(&self, channel: &str) -> broadcast::Sender<String> {
+        self.state.channel(channel)
     }
 }
 

@@ -147,12 +147,17 @@ impl Process {
         .await
     }
 
+    /// How it ended, when it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Fails with the log when the process has ended by itself.
     ///
     /// # Panics
     /// When it has.
     pub fn check(&mut self) {
-        let ended = self.child.try_wait().ok().flatten();
+        let ended = self.ended();
         assert!(
             ended.is_none(),
             "{} ended with {ended:?}\n{}",

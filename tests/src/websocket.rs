@@ -31,10 +31,7 @@ impl Socket {
     /// Opens one at a path of a service.
     ///
     /// # Errors
-    /// What the service answered instead.
-    ///
-    /// # Panics
-    /// When the edge does not take the connection.
+    /// What the service answered instead, or that the edge does not take the connection.
     pub async fn open(
         ca_file: &Path,
         edge: SocketAddr,
@@ -45,14 +42,14 @@ impl Socket {
         let stream: Box<dyn Stream> = Box::new(
             raw::tls(ca_file, edge, domain, &["http/1.1"])
                 .await
-                .expect("the edge takes the connection"),
+                .map_err(|error| error.to_string())?,
         );
         let url = format!("wss://{domain}:{}{path}", edge.port());
-        let mut request = url.into_client_request().expect("it is a URL");
+        let mut request = url.into_client_request().map_err(|error| error.to_string())?;
         if let Some(cookie) = cookie {
             request.headers_mut().insert(
                 "cookie",
-                HeaderValue::from_str(cookie).expect("cookies are ASCII"),
+                HeaderValue::from_str(cookie).map_err(|error| error.to_string())?,
             );
         }
         let opened = tokio_tungstenite::client_async(request, stream).await;
