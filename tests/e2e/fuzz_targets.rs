@@ -64,7 +64,7 @@ fn sources() -> Vec<String> {
         if path.is_dir() && !matches!(name, "target" | "fuzz") && !name.starts_with('.') {
             folders.extend(entries(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(std::fs::read_to_string(&path).unwrap());
+            found.push(std::fs::read_to_string(&path).expect("sources can be read"));
         }
     }
     found
@@ -80,7 +80,9 @@ fn names(folder: &Path) -> BTreeSet<String> {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    entries.map(|entry| entry.unwrap().path()).collect()
+    entries
+        .map(|entry| entry.expect("the folder can be read").path())
+        .collect()
 }
 
 fn root() -> PathBuf {

@@ -181,10 +181,12 @@ impl Behind {
     }
 
     async fn connect(&self, from: Ipv4Addr) -> TcpStream {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from((from, 0))).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.connect(self.deployment.edge()).await.unwrap()
+        let socket = TcpSocket::new_v4().expect("a socket can be had");
+        let bound = socket.bind(SocketAddr::from((from, 0)));
+        bound.expect("every loopback address is ours");
+        socket.set_nodelay(true).expect("the socket takes the option");
+        let connected = socket.connect(self.deployment.edge()).await;
+        connected.expect("the edge listens")
     }
 
     /// Sends a header byte by byte, then one request over TLS; returns status and body of the answer.
@@ -203,7 +205,7 @@ impl Behind {
                 .map_err(|error| error.to_string())?;
         }
         let config = client_config(&self.deployment.ca_file(), &["http/1.1"]);
-        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let name = ServerName::try_from(host.to_owned()).expect("it is a host name");
         let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let mut tls = tls.map_err(|error| format!("{error}\n{}", self.proxy.log_tail()))?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -250,7 +252,7 @@ fn start_proxy(deployment: &Deployment) -> Process {
     Process::start("proxy", folder.path(), &args, &env)
 }
 
-/// HAProxy on two ports, speaking to the edge from the trusted address in version 1 and 2.
+/// A real load balancer on two ports, speaking to the edge from the trusted address in version 1 and 2.
 fn start_haproxy(behind: &Behind, v1: u16, v2: u16) -> Process {
     let program = Path::new(HAPROXY);
     assert!(program.exists(), "{HAPROXY} is missing: apt-get install haproxy");
@@ -263,7 +265,7 @@ fn start_haproxy(behind: &Behind, v1: u16, v2: u16) -> Process {
          proxy-v2-options crc32c\n"
     );
     let folder = behind.deployment.folder();
-    std::fs::write(folder.join("haproxy.cfg"), settings).unwrap();
+    std::fs::write(folder.join("haproxy.cfg"), settings).expect("the folder is ours");
     let file = folder.argument("haproxy.cfg");
     Process::start_program("haproxy", folder.path(), program, &["-db", "-f", &file])
 }
@@ -280,6 +282,6 @@ fn version_2() -> Vec<u8> {
 
 /// What the application was told.
 fn forwarded_for(body: &str) -> String {
-    let seen: Seen = serde_json::from_str(body).unwrap();
+    let seen: Seen = serde_json::from_str(body).expect("the application answers with what it saw");
     seen.all("x-forwarded-for").join(" | ")
 }

@@ -11,6 +11,7 @@ mod packets;
 
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::LazyLock;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -69,10 +70,9 @@ impl Table {
     fn new() -> Self {
         let now = Instant::now();
         let key = PrivateKey::from_bytes([2; 32]);
-        let peer = PrivateKey::from_bytes([1; 32]);
         let tunnel = Tunn::new(
             StaticSecret::from([1; 32]),
-            x25519_dalek::PublicKey::from(*key.public_key().as_bytes()),
+            x25519_dalek::PublicKey::from(*our_key().as_bytes()),
             None,
             None,
             5,
@@ -91,8 +91,8 @@ impl Table {
         };
         let mut node = Node::new(config, now, [9; 32]);
         node.set_firewall(rules());
-        node.upsert_peer(now, peer_config(peer.public_key()));
-        node.set_path(now, &peer.public_key(), PathKind::Direct(endpoint()));
+        node.upsert_peer(now, peer_config(peer_key()));
+        node.set_path(now, &peer_key(), PathKind::Direct(endpoint()));
         for port in [7, 8] {
             node.listen(ListenOn::Port(port)).expect("the port is free");
         }
@@ -309,7 +309,13 @@ const ADDRESSES: Addresses = Addresses {
 };
 
 fn peer_key() -> PublicKey {
-    PrivateKey::from_bytes([1; 32]).public_key()
+    static KEY: LazyLock<PublicKey> = LazyLock::new(|| PrivateKey::from_bytes([1; 32]).public_key());
+    *KEY
+}
+
+fn our_key() -> PublicKey {
+    static KEY: LazyLock<PublicKey> = LazyLock::new(|| PrivateKey::from_bytes([2; 32]).public_key());
+    *KEY
 }
 
 fn endpoint() -> SocketAddr {
