@@ -5,9 +5,11 @@
 //! starts this program; `docs/performance.md` tells the method.
 
 mod idle;
+mod netns;
 mod path;
 mod report;
 mod snapshot;
+mod tunnel;
 mod usage;
 
 use std::process::ExitCode;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 use self::report::Report;
 
 /// What can be measured, in the order of the help text.
-const BENCHES: [&str; 3] = ["path", "snapshot", "idle"];
+const BENCHES: [&str; 4] = ["path", "tunnel", "snapshot", "idle"];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo adds its own flag for programs that run benchmarks.
@@ -45,6 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn measure(name: &str) -> anyhow::Result<Report> {
     match name {
         "path" => path::run().await,
+        "tunnel" => tunnel::run().await,
         "snapshot" => snapshot::run().await,
         "idle" => idle::run().await,
         unknown => anyhow::bail!("unknown bench {unknown}; there are: {}", BENCHES.join(" ")),
