@@ -1,8 +1,9 @@
 //! Datagrams into the core: strangers that send anything, a peer with valid keys that seals any inner packet,
 //! and an owner that reads, writes, dials and closes meanwhile.
 //!
-//! Whatever happens, a turn ends, timers lie ahead, what leaves fits the path and comes from our address, the
-//! TCP implementation never fails, and at the end nothing is left.
+//! Whatever happens, a turn ends, timers lie ahead, what leaves fits the path and comes from our address, bytes
+//! are read in the order of their sequence numbers, the TCP implementation never fails, and at the end nothing
+//! is left.
 
 #[path = "netstack/input.rs"]
 mod input;
@@ -12,7 +13,7 @@ mod packets;
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
@@ -59,11 +60,40 @@ struct Table {
     batch: TxBatch,
     now: Instant,
     tunnel: Tunn,
-    streams: Vec<Stream>,
+    streams: Vec<Owned>,
     /// The last datagrams of the peer, to be sent again or damaged.
     last: Vec<u8>,
     /// What a well-behaved counterpart would say next.
     draft: Draft,
+}
+
+/// A stream and where its owner is. Every byte on the way is the end of its place in the stream.
+struct Owned {
+    stream: Stream,
+    written: u8,
+    read: Option<u8>,
+}
+
+impl Owned {
+    fn write(&mut self, len: usize) {
+        let bytes: Vec<u8> = (0..len).map(|at| self.written.wrapping_add(low(at))).collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Ok(len)) = self.stream.poll_write(&mut cx, &[IoSlice::new(&bytes)]) {
+            self.written = self.written.wrapping_add(low(len));
+        }
+    }
+
+    fn read(&mut self, len: usize) {
+        let mut bytes = vec![0; len];
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Ok(len)) = self.stream.poll_read(&mut cx, &mut bytes) {
+            for byte in &bytes[..len] {
+                let due = self.read.map_or(*byte, |last| last.wrapping_add(1));
+                assert_eq!(*byte, due, "bytes are out of order");
+                self.read = Some(*byte);
+            }
+        }
+    }
 }
 
 impl Table {
@@ -181,7 +211,6 @@ impl Table {
 
     /// The owner does something with a stream.
     fn own(&mut self, input: &mut Input<'_>) {
-        let mut cx = Context::from_waker(Waker::noop());
         let (what, which, len) = (input.byte(), usize::from(input.byte()), usize::from(input.word()));
         if what % 8 == 0 {
             let to = SocketAddr::new(THEIRS.into(), 7000 + u16::from(input.byte() % 4));
@@ -189,13 +218,13 @@ impl Table {
                 self.keep(stream);
             }
         } else if let Some(at) = which.checked_rem(self.streams.len()) {
-            let stream = &self.streams[at];
+            let owned = &mut self.streams[at];
             match what % 8 {
-                1 => stream.shutdown(),
-                2 => stream.abort(),
+                1 => owned.stream.shutdown(),
+                2 => owned.stream.abort(),
                 3 => drop(self.streams.swap_remove(at)),
-                4 | 5 => drop(stream.poll_write(&mut cx, &[IoSlice::new(&vec![b'w'; len])])),
-                _ => drop(stream.poll_read(&mut cx, &mut vec![0; len])),
+                4 | 5 => owned.write(len),
+                _ => owned.read(len),
             }
         }
         self.settle();
@@ -221,7 +250,11 @@ impl Table {
         if self.streams.len() >= STREAMS {
             self.streams.remove(0);
         }
-        self.streams.push(stream);
+        self.streams.push(Owned {
+            stream,
+            written: 0,
+            read: None,
+        });
     }
 
     fn deliver(&mut self, source: Source, datagram: &[u8]) {
@@ -307,6 +340,10 @@ const ADDRESSES: Addresses = Addresses {
     ours_v6: OURS_V6,
     theirs_v6: THEIRS_V6,
 };
+
+fn low(number: usize) -> u8 {
+    number.to_le_bytes()[0]
+}
 
 fn peer_key() -> PublicKey {
     static KEY: LazyLock<PublicKey> = LazyLock::new(|| PrivateKey::from_bytes([1; 32]).public_key());

@@ -35,6 +35,8 @@ struct Position {
     sent: u32,
     /// The next byte that it expects.
     expected: u32,
+    /// Where the node's first byte is, once it said so.
+    first: Option<u32>,
 }
 
 /// The peer's view of its connections.
@@ -68,7 +70,8 @@ impl Draft {
         tcp.extend(window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(options);
-        tcp.extend(std::iter::repeat_n(b'p', payload));
+        let first = sequence.wrapping_add(u32::from(flags & SYN != 0));
+        tcp.extend((0_u32..).take(payload).map(|at| low(first.wrapping_add(at))));
         if sequence == position.sent {
             let length = payload + usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
             position.sent = position.sent.wrapping_add(u32::try_from(length).unwrap_or(0));
@@ -146,13 +149,26 @@ impl Draft {
             theirs: u16::from_be_bytes([d1, d2]),
             ours: u16::from_be_bytes([s1, s2]),
         };
-        let header = at + usize::from(offset >> 4) * 4;
-        let length = packet.len().saturating_sub(header)
-            + usize::from(flags & SYN != 0)
-            + usize::from(flags & FIN != 0);
+        let sequence = u32::from_be_bytes([q1, q2, q3, q4]);
+        let payload = packet
+            .get(at + usize::from(offset >> 4) * 4..)
+            .unwrap_or_default();
+        let length = payload.len() + usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
         let position = self.flows.entry(flow).or_default();
-        position.expected =
-            u32::from_be_bytes([q1, q2, q3, q4]).wrapping_add(u32::try_from(length).unwrap_or(0));
+        // A byte of no meaning in a place that was acknowledged: are you there?
+        let is_probe = payload == [0] && sequence.wrapping_add(1) == position.expected;
+        position.expected = sequence.wrapping_add(u32::try_from(length).unwrap_or(0));
+        if flags & SYN != 0 {
+            position.first = Some(sequence.wrapping_add(1));
+        } else if let Some(first) = position.first
+            && !is_probe
+        {
+            let places = (0..).map(|at| low(sequence.wrapping_sub(first).wrapping_add(at)));
+            assert!(
+                payload.iter().copied().eq(places.take(payload.len())),
+                "bytes are out of place"
+            );
+        }
         if flags & (SYN | ACK) == SYN && !self.begun.contains(&flow) {
             self.begun.push(flow);
         }
@@ -171,6 +187,10 @@ impl Draft {
             ours: 7 + u16::from(shape & 0x01),
         }
     }
+}
+
+fn low(number: u32) -> u8 {
+    number.to_le_bytes()[0]
 }
 
 /// A distance from where it should be: none, small in both directions, or anything.
