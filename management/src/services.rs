@@ -11,6 +11,7 @@ mod ports;
 mod protect;
 mod publish;
 mod record;
+pub mod statuses;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

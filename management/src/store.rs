@@ -22,6 +22,7 @@ pub mod proxy_tokens;
 mod searches;
 pub mod service_changes;
 pub mod service_records;
+pub mod service_statuses;
 pub mod services;
 pub mod setup_keys;
 pub mod users;

@@ -31,6 +31,7 @@ use crate::grpc::proxy_auth::{Authenticated, ProxyAuth, ProxyCaller};
 use crate::one_time_tokens::OneTimeTokens;
 use crate::password::{GuessLimiter, PasswordPool};
 use crate::reconcile::mappings::{self, MappingHub, PublisherSettings};
+use crate::services::statuses::{StatusSink, StatusWriter, status_queue};
 use crate::state::State;
 use crate::store::StoreError;
 
@@ -74,6 +75,8 @@ pub struct ProxySide {
     auth: Arc<ProxyAuth>,
     access_logs: AccessLogSink,
     writer: Mutex<Option<AccessLogWriter>>,
+    statuses: StatusSink,
+    status_writer: Mutex<Option<StatusWriter>>,
     changes: Mutex<Option<Receiver<Change>>>,
     streams: TaskTracker,
     shutdown: CancellationToken,
@@ -93,6 +96,7 @@ impl ProxySide {
         tx.disconnect_all_proxies_anywhere(state.clock.now()).await?;
         tx.commit().await?;
         let (access_logs, writer) = access_log_queue(settings.access_logs);
+        let (statuses, status_writer) = status_queue();
         let changes = Mutex::new(Some(state.changes.subscribe()));
         Ok(Arc::new(Self {
             auth: Arc::new(ProxyAuth::new(Arc::clone(&state))),
@@ -104,6 +108,8 @@ impl ProxySide {
             hub: MappingHub::default(),
             access_logs,
             writer: Mutex::new(Some(writer)),
+            statuses,
+            status_writer: Mutex::new(Some(status_writer)),
             changes,
             streams: TaskTracker::new(),
             shutdown,
@@ -117,13 +123,21 @@ impl ProxySide {
         Authenticated::new(rpc, Arc::clone(&self.auth))
     }
 
-    /// Publishes changes, writes access logs and tidies up, until the shutdown; returns when streams have ended
+    /// Publishes changes, writes reports and tidies up, until the shutdown; returns when streams have ended
     /// and all logs are written.
     pub async fn run(&self) {
         let writer = self.writer.lock().take();
         let writer = async {
             if let Some(writer) = writer {
                 writer.run(self.state.store.clone(), self.shutdown.clone()).await;
+            }
+        };
+        let statuses = self.status_writer.lock().take();
+        let statuses = async {
+            if let Some(statuses) = statuses {
+                statuses
+                    .run(self.state.store.clone(), self.shutdown.clone())
+                    .await;
             }
         };
         let changes = self.changes.lock().take();
@@ -134,7 +148,7 @@ impl ProxySide {
             }
         };
         let retention = retention::run(&self.state, self.shutdown.clone());
-        tokio::join!(writer, reconciler, retention, self.forget_proxies());
+        tokio::join!(writer, statuses, reconciler, retention, self.forget_proxies());
         self.streams.close();
         self.streams.wait().await;
     }

@@ -2,6 +2,7 @@ use meshgate_proto::{DomainName, Secret, ServiceStatus};
 
 use super::input::{AuthInput, HeaderInput, OptionsInput, PasswordInput, TargetInput};
 use super::*;
+use crate::store::service_statuses::StatusReport;
 use crate::test_support::{TestAccount, World};
 
 const CLUSTER: &str = "proxy.test";
@@ -397,22 +398,29 @@ async fn the_status_of_a_service_is_kept_with_its_reason() {
     let id = &made.record.service.id;
     let other = world.account().await;
 
-    let mut tx = store.begin().await.unwrap();
     let status = ServiceStatus::CertificateFailed;
-    let known = tx
-        .set_service_status(&account.scope, id, status, "no DNS")
-        .await
-        .unwrap();
-    let foreign = tx
-        .set_service_status(&other.scope, id, ServiceStatus::Active, "")
-        .await
-        .unwrap();
-    tx.set_certificate_issued(&account.scope, id, world.now())
-        .await
-        .unwrap();
+    let report = |account: &TestAccount, service: &ServiceId, message: &str| StatusReport {
+        account: account.scope.account().clone(),
+        service: service.clone(),
+        status,
+        message: message.to_owned(),
+        certificate_issued_at: Some(world.now()),
+    };
+    let reports = [
+        report(&account, id, "no reason"),
+        report(&other, id, "foreign"),
+        report(&account, &ServiceId::new("unknown"), ""),
+        StatusReport {
+            certificate_issued_at: None,
+            ..report(&account, id, "no DNS")
+        },
+    ];
+    let mut tx = store.begin().await.unwrap();
+    let first = tx.set_service_statuses_anywhere(&reports[..1]).await.unwrap();
+    let known = tx.set_service_statuses_anywhere(&reports).await.unwrap();
     tx.commit().await.unwrap();
 
-    assert_eq!((known, foreign), (true, false));
+    assert_eq!((first, known), (vec![true], vec![true, false, false, true]));
     let domain = DomainName::new("web.proxy.test").unwrap();
     let stored = store
         .service_by_domain_anywhere(&domain)

@@ -1,6 +1,6 @@
 //! Changes of services, and the reads that must agree with them.
 
-use meshgate_proto::{DomainName, PeerId, ServiceId, ServiceMode, ServiceStatus, UnixTime};
+use meshgate_proto::{DomainName, PeerId, ServiceId, ServiceMode};
 
 use crate::actor::Scope;
 use crate::store::columns::{Columns, json_text, opt_nanos};
@@ -164,42 +164,6 @@ impl Tx {
             .await?;
         self.insert_targets(&record.targets).await?;
         Ok(true)
-    }
-
-    /// Notes how a service fares; tells whether it is there.
-    pub async fn set_service_status(
-        &mut self,
-        scope: &Scope,
-        id: &ServiceId,
-        status: ServiceStatus,
-        message: &str,
-    ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE services SET status = $3, status_message = $4 WHERE account_id = $1 AND id = $2",
-        )
-        .bind(scope.account().as_str())
-        .bind(id.as_str())
-        .bind(status.as_str())
-        .bind(message)
-        .execute(self.conn())
-        .await?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// Notes that a service got a certificate.
-    pub async fn set_certificate_issued(
-        &mut self,
-        scope: &Scope,
-        id: &ServiceId,
-        at: UnixTime,
-    ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE services SET certificate_issued_at = $3 WHERE account_id = $1 AND id = $2")
-            .bind(scope.account().as_str())
-            .bind(id.as_str())
-            .bind(at.as_nanos())
-            .execute(self.conn())
-            .await?;
-        Ok(())
     }
 
     /// Removes a service and its targets; gives back what it was.

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::actor::Scope;
 use crate::store::columns::Columns;
-use crate::store::service_records::{ServiceRecord, TargetRow, service_row, target_row};
+use crate::store::service_records::{ServiceRecord, ServiceRow, TargetRow, service_row, target_row};
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -31,14 +31,7 @@ impl Store {
                 .bind(scope.account().as_str())
                 .fetch_all(&mut *conn)
                 .await?;
-        let mut by_service: HashMap<ServiceId, Vec<TargetRow>> = HashMap::new();
-        for row in &targets {
-            let target = target_row(row)?;
-            by_service
-                .entry(target.service_id.clone())
-                .or_default()
-                .push(target);
-        }
+        let mut by_service = by_service(&targets)?;
         rows.iter()
             .map(|row| {
                 let service = service_row(row)?;
@@ -123,13 +116,16 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&mut *conn)
             .await?;
-        let mut records = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let service = service_row(row)?;
-            let targets = targets(&mut conn, &service.id).await?;
-            records.push(ServiceRecord { service, targets });
-        }
-        Ok(records)
+        let services = rows.iter().map(service_row).collect::<Result<Vec<_>, _>>()?;
+        let Some(last) = services.last() else {
+            return Ok(Vec::new());
+        };
+        let mut by_service = page_targets(&mut conn, cluster, account, after, &last.id).await?;
+        let record = |service: ServiceRow| ServiceRecord {
+            targets: by_service.remove(&service.id).unwrap_or_default(),
+            service,
+        };
+        Ok(services.into_iter().map(record).collect())
     }
 
     /// A page of the ids of the services that lead to a peer or a resource, by id; `after` as in
@@ -175,6 +171,43 @@ pub(super) async fn service(
     let service = service_row(&row)?;
     let targets = targets(conn, &service.id).await?;
     Ok(Some(ServiceRecord { service, targets }))
+}
+
+/// Targets of the services of a page that goes from behind one id to another.
+async fn page_targets(
+    conn: &mut SqliteConnection,
+    cluster: &str,
+    account: Option<&AccountId>,
+    after: &str,
+    last: &ServiceId,
+) -> Result<HashMap<ServiceId, Vec<TargetRow>>, StoreError> {
+    let query = match account {
+        Some(account) => sqlx::query(
+            "SELECT * FROM targets WHERE service_id IN (SELECT id FROM services WHERE account_id = $1 \
+             AND proxy_cluster = $2 AND id > $3 AND id <= $4 AND enabled = TRUE AND terminated = FALSE) \
+             ORDER BY service_id, position",
+        )
+        .bind(account.as_str()),
+        None => sqlx::query(
+            "SELECT * FROM targets WHERE service_id IN (SELECT id FROM services WHERE proxy_cluster = $1 \
+             AND id > $2 AND id <= $3 AND enabled = TRUE AND terminated = FALSE) ORDER BY service_id, position",
+        ),
+    };
+    let rows = query.bind(cluster).bind(after).bind(last.as_str());
+    by_service(&rows.fetch_all(conn).await?)
+}
+
+/// Targets by their service, in the order of the rows.
+fn by_service(rows: &[SqliteRow]) -> Result<HashMap<ServiceId, Vec<TargetRow>>, StoreError> {
+    let mut by_service: HashMap<ServiceId, Vec<TargetRow>> = HashMap::new();
+    for row in rows {
+        let target = target_row(row)?;
+        by_service
+            .entry(target.service_id.clone())
+            .or_default()
+            .push(target);
+    }
+    Ok(by_service)
 }
 
 async fn targets(conn: &mut SqliteConnection, service: &ServiceId) -> Result<Vec<TargetRow>, StoreError> {

@@ -14,7 +14,7 @@ use tonic::Code;
 use super::client::ManagementClient;
 
 /// Reports under way at once; each is about another service, so none overtakes another.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 /// Wait after reports that did not arrive.
 const RETRY: Duration = Duration::from_secs(2);
 

@@ -6,10 +6,10 @@ use meshgate_proto::pb::management as pb;
 use meshgate_proto::{AccessLog, AccessLogId, AccountId, ServiceStatus, StatusUpdate, UnixTime, Xid};
 use tonic::Status;
 
-use super::{ProxySide, internal, invalid};
+use super::{ProxySide, invalid};
 use crate::grpc::proxy_auth::ProxyCaller;
-use crate::store::StoreError;
 use crate::store::access_logs::AccessLogRow;
+use crate::store::service_statuses::StatusReport;
 
 const MAX_MESSAGE: usize = 1024;
 const MAX_ID: usize = 64;
@@ -30,27 +30,20 @@ pub(super) async fn status(
     }
     let update = StatusUpdate::try_from(message).map_err(invalid)?;
     let scope = caller.scope_of(&update.account_id)?;
-    let noted = async {
-        let mut tx = side.state.store.begin().await?;
-        let text = if update.status == ServiceStatus::Active {
-            String::new()
-        } else {
-            cut(update.error_message.unwrap_or_default(), MAX_MESSAGE)
-        };
-        if !tx
-            .set_service_status(&scope, &update.service_id, update.status, &text)
-            .await?
-        {
-            return Ok(false);
-        }
-        if update.certificate_issued {
-            tx.set_certificate_issued(&scope, &update.service_id, side.state.clock.now())
-                .await?;
-        }
-        tx.commit().await?;
-        Ok::<_, StoreError>(true)
+    let message = if update.status == ServiceStatus::Active {
+        String::new()
+    } else {
+        cut(update.error_message.unwrap_or_default(), MAX_MESSAGE)
     };
-    if noted.await.map_err(internal)? {
+    let report = StatusReport {
+        account: scope.account().clone(),
+        service: update.service_id.clone(),
+        status: update.status,
+        message,
+        certificate_issued_at: update.certificate_issued.then(|| side.state.clock.now()),
+    };
+    let noted = side.statuses.note(report).await;
+    if noted.map_err(|error| Status::unavailable(error.to_string()))? {
         Ok(pb::SendStatusUpdateResponse {})
     } else {
         Err(Status::not_found(format!(
