@@ -1,6 +1,7 @@
 //! Async shell of the netstack: one UDP socket, a driver task, stream and listener handles.
 
 mod config;
+mod copy;
 mod driver;
 mod listener;
 mod netstack;
@@ -10,6 +11,7 @@ mod stream;
 mod udp;
 
 pub use config::Config;
+pub use copy::{Carried, copy_both, copy_either};
 pub use listener::{Incoming, ListenSpec, TcpListener};
 pub use meshgate_netstack_core::{
     Buffers, Cidr, ConnectError, DEFAULT_MTU, Event, Failure, FirewallRule, Inbound, InvalidCidr, InvalidKey,

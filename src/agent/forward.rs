@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshgate_mesh::{Incoming, TcpListener, TcpStream as MeshStream};
+use meshgate_mesh::{Carried, Incoming, TcpListener, copy_both};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,6 @@ use tracing::{debug, warn};
 const MAX_CONNECTIONS: usize = 16_384;
 /// Longest wait for a service of the host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes on their way in each direction.
-const COPY_BUFFER: usize = 64 * 1024;
 
 /// Accepts until told to stop.
 pub(super) async fn run(
@@ -67,7 +65,7 @@ async fn forward(incoming: Incoming, forward_to: IpAddr) {
             return;
         }
     };
-    match copy(&mut stream, &mut service).await {
+    match copy_both(&mut stream, &mut service, &mut Carried::default()).await {
         Ok(()) => {}
         Err(error) => {
             debug!(%remote, %to, %error, "Cut a connection");
@@ -80,9 +78,4 @@ async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let service = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await??;
     service.set_nodelay(true)?;
     Ok(service)
-}
-
-async fn copy(mesh: &mut MeshStream, service: &mut TcpStream) -> io::Result<()> {
-    tokio::io::copy_bidirectional_with_sizes(mesh, service, COPY_BUFFER, COPY_BUFFER).await?;
-    Ok(())
 }

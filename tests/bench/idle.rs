@@ -15,7 +15,7 @@ use crate::report::{Bar, Report};
 use crate::usage::Usage;
 
 /// Time in which a program gives back what it keeps for a moment only.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(3);
 /// Time over which idle programs are watched.
 const WATCH: Duration = Duration::from_secs(4);
 

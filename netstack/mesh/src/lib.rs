@@ -36,7 +36,8 @@ pub use key_file::load_or_create_key;
 pub use management_url::{InvalidManagementUrl, ManagementUrl};
 pub use mesh::Mesh;
 pub use meshgate_netstack::{
-    ConnectError, Failure, Inbound, Incoming, ListenSpec, PortFilter, PresharedKey, TcpListener, TcpStream,
+    Carried, ConnectError, Failure, Inbound, Incoming, ListenSpec, PortFilter, PresharedKey, TcpListener,
+    TcpStream, copy_both, copy_either,
 };
 pub use meshgate_proto::network_map::MetaFlags;
 pub use ready::NotReady;
