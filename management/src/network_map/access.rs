@@ -75,20 +75,25 @@ struct Cluster {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Opening {
-    pub(super) peer: PeerId,
-    pub(super) port: u16,
+struct Opening {
+    peer: PeerId,
     udp: bool,
+    port: u16,
 }
 
-impl Opening {
-    pub(super) fn protocol(&self) -> RuleProtocol {
-        if self.udp {
-            RuleProtocol::Udp
-        } else {
-            RuleProtocol::Tcp
-        }
-    }
+/// Ports of a target that lie side by side and are opened together: one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenPorts<'a> {
+    /// The target.
+    pub(super) peer: &'a PeerId,
+    /// What is spoken.
+    pub(super) protocol: RuleProtocol,
+    /// The first port.
+    pub(super) first: u16,
+    /// The last port.
+    pub(super) last: u16,
+    /// Who needs the first port, and gives its name to all.
+    pub(super) owner: &'a Owner,
 }
 
 /// A service and path that needs an opening; the first one gives it its name.
@@ -130,30 +135,25 @@ impl AccessIndex {
     }
 
     /// What the proxies of a cluster may reach, in the order of targets.
-    pub(super) fn opened_from<'a>(&'a self, cluster: &str) -> impl Iterator<Item = (&'a Opening, &'a Owner)> {
-        self.clusters
-            .get(cluster)
-            .into_iter()
-            .flat_map(|cluster| &cluster.opened)
-            .filter_map(|(opening, owners)| Some((opening, owners.first()?)))
+    pub(super) fn opened_from<'a>(&'a self, cluster: &str) -> impl Iterator<Item = OpenPorts<'a>> {
+        let cluster = self.clusters.get(cluster);
+        side_by_side(cluster.into_iter().flat_map(|cluster| &cluster.opened))
     }
 
     /// What is opened towards a target, with the cluster it is opened from.
     pub(super) fn opened_to<'a>(
         &'a self,
         target: &'a PeerId,
-    ) -> impl Iterator<Item = (&'a str, &'a Opening, &'a Owner)> {
+    ) -> impl Iterator<Item = (&'a str, OpenPorts<'a>)> {
         let first = Opening {
             peer: target.clone(),
-            port: 0,
             udp: false,
+            port: 0,
         };
         self.clusters.iter().flat_map(move |(name, cluster)| {
-            cluster
-                .opened
-                .range(first.clone()..)
-                .take_while(move |(opening, _)| &opening.peer == target)
-                .filter_map(move |(opening, owners)| Some((name.as_str(), opening, owners.first()?)))
+            let opened = cluster.opened.range(first.clone()..);
+            let opened = opened.take_while(move |(opening, _)| &opening.peer == target);
+            side_by_side(opened).map(move |ports| (name.as_str(), ports))
         })
     }
 
@@ -180,7 +180,7 @@ impl AccessIndex {
     /// Targets that the proxies of the cluster may reach.
     pub fn targets_of(&self, cluster: &str) -> BTreeSet<PeerId> {
         self.opened_from(cluster)
-            .map(|(opening, _)| opening.peer.clone())
+            .map(|ports| ports.peer.clone())
             .collect()
     }
 
@@ -240,6 +240,37 @@ impl AccessIndex {
     }
 }
 
+/// Puts neighbouring ports together.
+fn side_by_side<'a>(
+    opened: impl Iterator<Item = (&'a Opening, &'a BTreeSet<Owner>)>,
+) -> impl Iterator<Item = OpenPorts<'a>> {
+    let mut opened = opened.peekable();
+    std::iter::from_fn(move || {
+        let (first, owner) = opened.find_map(|(opening, owners)| Some((opening, owners.first()?)))?;
+        let mut last = first.port;
+        let mut follows = |(next, _): &(&Opening, &BTreeSet<Owner>)| {
+            let neighbour = last.checked_add(1) == Some(next.port);
+            let follows = neighbour && next.udp == first.udp && next.peer == first.peer;
+            if follows {
+                last = next.port;
+            }
+            follows
+        };
+        while opened.next_if(&mut follows).is_some() {}
+        Some(OpenPorts {
+            peer: &first.peer,
+            protocol: if first.udp {
+                RuleProtocol::Udp
+            } else {
+                RuleProtocol::Tcp
+            },
+            first: first.port,
+            last,
+            owner,
+        })
+    })
+}
+
 fn openings(access: &ServiceAccess) -> impl Iterator<Item = (Opening, Owner)> {
     access
         .targets
@@ -248,8 +279,8 @@ fn openings(access: &ServiceAccess) -> impl Iterator<Item = (Opening, Owner)> {
         .map(|target| {
             let opening = Opening {
                 peer: target.peer.clone(),
-                port: target.port,
                 udp: access.protocol == RuleProtocol::Udp,
+                port: target.port,
             };
             let owner = Owner {
                 service: access.id.clone(),
@@ -323,6 +354,43 @@ mod tests {
         assert_eq!(touched.clusters, BTreeSet::from(["c".to_owned(), "d".to_owned()]));
         assert_eq!(index.opened_from("c").count(), 0);
         assert_eq!(index.opened_from("d").count(), 1);
+    }
+
+    #[test]
+    fn ports_side_by_side_make_one_rule() {
+        let mut index = AccessIndex::default();
+        for (id, peer, port) in [
+            ("c", "p", 82),
+            ("a", "p", 80),
+            ("e", "q", 83),
+            ("b", "p", 81),
+            ("d", "p", 84),
+            ("f", "p", u16::MAX),
+        ] {
+            put(&mut index, service(id, "c", &[(peer, port)]));
+        }
+        let mut udp = service("u", "c", &[("p", 85)]);
+        udp.protocol = RuleProtocol::Udp;
+        put(&mut index, udp);
+
+        let ports = |opened: OpenPorts<'_>| (opened.first, opened.last, opened.owner.service.to_string());
+        let target = PeerId::new("p");
+        let to_target: Vec<_> = index
+            .opened_to(&target)
+            .map(|(_, opened)| ports(opened))
+            .collect();
+
+        let range = |first, last, owner: &str| (first, last, owner.to_owned());
+        let wanted = [
+            range(80, 82, "a"),
+            range(84, 84, "d"),
+            range(u16::MAX, u16::MAX, "f"),
+            range(85, 85, "u"),
+        ];
+        assert_eq!(to_target, wanted);
+        let from_cluster: Vec<_> = index.opened_from("c").map(ports).collect();
+        assert_eq!(from_cluster[..4], wanted);
+        assert_eq!(from_cluster[4..], [range(83, 83, "e")]);
     }
 
     proptest! {

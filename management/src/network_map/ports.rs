@@ -42,11 +42,11 @@ impl RuleTraffic {
         (!ports.is_empty()).then_some(Self { protocol, ports })
     }
 
-    /// Exactly one port, written as a range as services write it; `None` for port 0.
-    pub fn one_port(protocol: RuleProtocol, port: u16) -> Option<Self> {
-        (port != 0).then(|| Self {
+    /// From the first port to the last; a range even of one, as services write it. `None` with port 0.
+    pub fn range(protocol: RuleProtocol, first: u16, last: u16) -> Option<Self> {
+        (first != 0 && first <= last).then(|| Self {
             protocol,
-            ports: vec![RulePorts::Range(port, port)],
+            ports: vec![RulePorts::Range(first, last)],
         })
     }
 }
@@ -122,7 +122,8 @@ mod tests {
             None
         );
         assert_eq!(parse("gre", &[], &[]), None);
-        assert_eq!(RuleTraffic::one_port(RuleProtocol::Tcp, 0), None);
+        assert_eq!(RuleTraffic::range(RuleProtocol::Tcp, 0, 9), None);
+        assert_eq!(RuleTraffic::range(RuleProtocol::Tcp, 9, 8), None);
     }
 
     proptest! {

@@ -77,12 +77,12 @@ impl<'a> Reach<'a> {
 
     fn apply_targets(&mut self, model: &'a AccountModel) {
         if let Some(cluster) = &self.me.proxy_cluster {
-            for (opening, owner) in model.access.opened_from(cluster) {
-                let Some(target) = model.peers.get(&opening.peer) else {
+            for opened in model.access.opened_from(cluster) {
+                let Some(target) = model.peers.get(opened.peer) else {
                     continue;
                 };
-                if let Some(traffic) = RuleTraffic::one_port(opening.protocol(), opening.port) {
-                    let policy = owner.policy_id(&self.me.id);
+                if let Some(traffic) = RuleTraffic::range(opened.protocol, opened.first, opened.last) {
+                    let policy = opened.owner.policy_id(&self.me.id);
                     self.add(
                         target,
                         RuleDirection::Out,
@@ -93,12 +93,12 @@ impl<'a> Reach<'a> {
                 }
             }
         }
-        for (cluster, opening, owner) in model.access.opened_to(&self.me.id) {
-            let Some(traffic) = RuleTraffic::one_port(opening.protocol(), opening.port) else {
+        for (cluster, opened) in model.access.opened_to(&self.me.id) {
+            let Some(traffic) = RuleTraffic::range(opened.protocol, opened.first, opened.last) else {
                 continue;
             };
             for proxy in model.proxies_of(cluster) {
-                let policy = owner.policy_id(&proxy.id);
+                let policy = opened.owner.policy_id(&proxy.id);
                 self.add(
                     proxy,
                     RuleDirection::In,

@@ -17,7 +17,7 @@ const LIMIT: usize = MAX_MESSAGE - 64 * 1024;
 /// A map as it goes over the wire, but for its serial.
 #[derive(Debug)]
 pub(crate) struct WireMap {
-    message: pb::SyncResponse,
+    encoded: Vec<u8>,
     fingerprint: u64,
 }
 
@@ -55,7 +55,7 @@ impl WireMap {
         hasher.write(&encoded);
         Self {
             fingerprint: hasher.finish(),
-            message,
+            encoded,
         }
     }
 
@@ -64,12 +64,20 @@ impl WireMap {
         self.fingerprint
     }
 
-    /// The message with its serial.
-    pub(crate) fn encode(mut self, serial: u64) -> Bytes {
-        if let Some(map) = &mut self.message.network_map {
-            map.serial = serial;
-        }
-        self.message.encode_to_vec().into()
+    /// The message with its serial, which comes behind: two messages one after the other are read as one, and
+    /// so are the maps in them.
+    pub(crate) fn encode(self, serial: u64) -> Bytes {
+        let map = pb::NetworkMap {
+            serial,
+            ..pb::NetworkMap::default()
+        };
+        let serial = pb::SyncResponse {
+            network_map: Some(map),
+            ..pb::SyncResponse::default()
+        };
+        let mut encoded = self.encoded;
+        encoded.extend_from_slice(&serial.encode_to_vec());
+        encoded.into()
     }
 }
 
