@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::dial::Io;
 
 /// Idle streams that one target keeps; the one idle for longest makes room.
-pub(crate) const MAX_IDLE: usize = 64;
+pub(crate) const MAX_IDLE: usize = 256;
 
 /// How long a stream may wait for its next request.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -20,7 +20,7 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 pub(crate) type UpstreamIo = BufWriter<Box<dyn Io>>;
 
 /// Size of the write buffer.
-const WRITE_BUFFER: usize = 16 * 1024;
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// Puts the write buffer in front of a fresh stream.
 pub(crate) fn buffered(io: Box<dyn Io>) -> UpstreamIo {
