@@ -24,7 +24,7 @@ use crate::config::{Config, ForwardedProto, ListenAddress};
 use crate::control::{
     Applier, ClientSettings, Control, FirstContact, ManagementClient, Reporter, StatusBoard,
 };
-use crate::edge::Edge;
+use crate::edge::{Edge, Workers};
 use crate::handler::{ForwardedScheme, Forwarding, Handler, ProxyProtocol};
 use crate::health::{self, Health, HealthParts};
 use crate::login::Login;
@@ -270,8 +270,9 @@ impl Parts {
             forwarding: forwarding(config),
         };
         let certificates: Arc<meshgate_certs::CertResolver> = Arc::clone(resolver);
-        let edge =
-            Edge::new(Arc::new(handler), certificates, config.max_connections).map_err(StartError::Tls)?;
+        let workers = Workers::per_core().map_err(StartError::Threads)?;
+        let edge = Edge::new(Arc::new(handler), certificates, config.max_connections, workers)
+            .map_err(StartError::Tls)?;
         let control = Control {
             client: client.clone(),
             hello: hello(config, clock, identity),

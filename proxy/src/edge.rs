@@ -17,5 +17,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod workers;
 
 pub(crate) use listener::Edge;
+pub(crate) use workers::Workers;

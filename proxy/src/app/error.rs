@@ -32,6 +32,9 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// The threads for connections cannot be started.
+    #[error("cannot start a thread for each core")]
+    Threads(#[source] io::Error),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {

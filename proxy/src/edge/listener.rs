@@ -24,6 +24,7 @@ use super::proxy_protocol::{self, AnnouncementError};
 use super::shares::Shares;
 use super::stream::{EdgeIo, Negotiated};
 use super::tls::{EdgeTls, HandshakeError};
+use super::workers::{Place, Workers};
 use crate::errors;
 use crate::handler::{Handler, ProxyProtocol};
 
@@ -48,6 +49,7 @@ pub(crate) struct Edge {
     tls: EdgeTls,
     connections: Arc<Semaphore>,
     clients: Arc<Shares>,
+    workers: Workers,
     handler: Arc<Handler>,
     tracker: TaskTracker,
     draining: watch::Sender<bool>,
@@ -77,15 +79,17 @@ enum ConnectionError {
 
 impl Edge {
     /// An edge that serves what `handler` decides with what `certificates` has, for at most
-    /// `max_connections` clients at a time; more wait in the backlog.
+    /// `max_connections` clients at a time; more wait in the backlog. Connections run on `workers`.
     pub(crate) fn new(
         handler: Arc<Handler>,
         certificates: Arc<dyn ResolvesServerCert>,
         max_connections: usize,
+        workers: Workers,
     ) -> Result<Arc<Self>, rustls::Error> {
         Ok(Arc::new(Self {
             engine: engine::build(HttpEdge::new(Arc::clone(&handler), max_connections)),
             clients: Shares::new(max_connections),
+            workers,
             handler,
             tls: EdgeTls::new(certificates)?,
             connections: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
@@ -113,10 +117,13 @@ impl Edge {
                         continue;
                     };
                     let edge = Arc::clone(&self);
-                    self.tracker.spawn(async move {
-                        edge.connection(tcp, peer).await;
+                    let place = self.workers.place();
+                    let runtime = place.runtime().clone();
+                    let served = async move {
+                        edge.connection(tcp, peer, &place).await;
                         drop((permit, share));
-                    });
+                    };
+                    self.tracker.spawn_on(served, &runtime);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "Could not accept a connection");
@@ -163,10 +170,10 @@ impl Edge {
         Ok((tcp, peer, permit))
     }
 
-    async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
+    async fn connection(&self, tcp: TcpStream, peer: SocketAddr, place: &Place) {
         let served = tokio::select! {
             () = self.hard.cancelled() => return,
-            handshaken = self.handshake(tcp, peer) => handshaken,
+            handshaken = self.handshake(tcp, peer, place) => handshaken,
         };
         match served {
             Ok(Some(io)) => {
@@ -183,9 +190,11 @@ impl Edge {
     /// The stream for the engine, or none when the handshake was all that the client wanted.
     async fn handshake(
         &self,
-        mut tcp: TcpStream,
+        tcp: TcpStream,
         mut peer: SocketAddr,
+        place: &Place,
     ) -> Result<Option<EdgeIo<TlsStream<TcpStream>>>, ConnectionError> {
+        let mut tcp = place.adopt(tcp)?;
         tcp.set_nodelay(true)?;
         watch(&tcp)?;
         let local = tcp.local_addr()?;

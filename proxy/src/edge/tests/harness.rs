@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access_log::{AccessLogSink, Lines};
-use crate::edge::Edge;
+use crate::edge::{Edge, Workers};
 use crate::handler::{Forwarding, Handler};
 use crate::login::{Authenticator, CheckError, Credential, Login};
 use crate::routing::{DialerSource, LiveConnections, Network, RouteTable, compile};
@@ -75,7 +75,13 @@ impl TestEdge {
             forwarding: Forwarding::default(),
         };
         let certificates = Certificates::new();
-        let edge = Edge::new(Arc::new(handler), certificates.resolver, max_connections).unwrap();
+        let edge = Edge::new(
+            Arc::new(handler),
+            certificates.resolver,
+            max_connections,
+            Workers::here(),
+        )
+        .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -1,0 +1,136 @@
+//! Where connections run: threads with a runtime each, so that a connection never changes its thread.
+//!
+//! A runtime of many threads moves tasks between them, which costs more than it gains where every request is a
+//! dozen short waits.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The threads. They end, with all that runs on them, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    workers: Vec<Worker>,
+    _stop: DropGuard,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A worker with room for one connection; gives the room back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Runs everything on the current runtime.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    #[cfg(test)]
+    pub(crate) fn here() -> Self {
+        Self {
+            workers: vec![Worker::new(Handle::current())],
+            _stop: CancellationToken::new().drop_guard(),
+        }
+    }
+
+    /// Starts a thread for each core.
+    pub(crate) fn per_core() -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = (0..cores).map(|number| start(number, stop.clone()));
+        Ok(Self {
+            workers: workers.collect::<io::Result<_>>()?,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// A place on the worker with the fewest connections.
+    pub(crate) fn place(&self) -> Place {
+        let count = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let idlest = self.workers.iter().min_by_key(count);
+        let Worker { runtime, connections } = idlest.expect("there is a worker for each core");
+        connections.fetch_add(1, Ordering::Relaxed);
+        Place {
+            runtime: runtime.clone(),
+            connections: Arc::clone(connections),
+        }
+    }
+}
+
+impl Worker {
+    fn new(runtime: Handle) -> Self {
+        Self {
+            runtime,
+            connections: Arc::default(),
+        }
+    }
+}
+
+impl Place {
+    /// Where the connection's task belongs.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Lets the worker watch a socket that another runtime accepted. Call it on the worker.
+    pub(crate) fn adopt(&self, tcp: TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(tcp.into_std()?)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn start(number: usize, stop: CancellationToken) -> io::Result<Worker> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let worker = Worker::new(runtime.handle().clone());
+    let thread = std::thread::Builder::new().name(format!("edge-{number}"));
+    thread.spawn(move || runtime.block_on(stop.cancelled()))?;
+    Ok(worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_spread_over_the_threads() {
+        let workers = Workers::per_core().unwrap();
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let places: Vec<Place> = (0..cores * 2).map(|_| workers.place()).collect();
+
+        let counts: Vec<usize> = workers
+            .workers
+            .iter()
+            .map(|worker| worker.connections.load(Ordering::Relaxed))
+            .collect();
+        drop(places);
+
+        assert_eq!(counts, vec![2; cores]);
+        assert_eq!(workers.workers[0].connections.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_runs_on_a_thread_ends_with_it() {
+        let workers = Workers::per_core().unwrap();
+        let task = workers.place().runtime().spawn(std::future::pending::<()>());
+
+        drop(workers);
+
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+}
