@@ -138,7 +138,7 @@ impl Login {
             Decision::Deny(denial) => return Verdict::Answer(denied(denial, request)),
             Decision::Challenge(challenge) => challenge,
         };
-        let (begun, set_cookie) = match self.try_headers(route, request).await {
+        let (begun, set_cookie) = match Box::pin(self.try_headers(route, request)).await {
             Ok(Some(begun)) => (begun.session, begun.cookie),
             Ok(None) => return Verdict::Answer(challenged(&challenge, request)),
             Err(answer) => return Verdict::Answer(answer),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{Response, StatusCode, Version, header};
 use meshgate_web::{ErrorKind, Via};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -55,8 +55,12 @@ impl HttpEdge {
         }
     }
 
-    /// Takes the request through the handler; true when it has been answered.
-    async fn admit(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+    /// Takes the request through the handler; gives the answer when there is nothing to forward.
+    async fn admit(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+    ) -> Result<Option<Response<Bytes>>> {
         let connection = connection(session)?;
         context.active = Some(connection.begin());
         prepare(session);
@@ -69,7 +73,7 @@ impl HttpEdge {
                 &record,
             );
             context.record = Some(record);
-            return respond(session, context, answer).await;
+            return Ok(Some(answer));
         }
         let headers = &session.req_header().headers;
         let client = self.handler.forwarding.client(connection.peer.ip(), headers);
@@ -78,7 +82,7 @@ impl HttpEdge {
             let answer = refuse(ErrorKind::Overloaded, Via::Peer, session.req_header(), &record);
             record.source_ip = Some(client);
             context.record = Some(record);
-            return respond(session, context, answer).await;
+            return Ok(Some(answer));
         }
         let arrived = Arrived {
             server_name: &connection.server_name,
@@ -97,7 +101,7 @@ impl HttpEdge {
                     active.upload_begins();
                     context.exchange.set_uploading(true);
                 }
-                return Ok(false);
+                return Ok(None);
             }
             Outcome::Answer(answer) => answer,
             Outcome::Reserved(reserved) => {
@@ -105,13 +109,13 @@ impl HttpEdge {
                 let mut body = FormBody {
                     session: &mut *session,
                 };
-                self.handler
-                    .reserved(&reserved, &head, &mut body, &mut record)
-                    .await
+                // In a box, as what is rare must not make every request's future large.
+                let answered = self.handler.reserved(&reserved, &head, &mut body, &mut record);
+                Box::pin(answered).await
             }
         };
         context.record = Some(record);
-        respond(session, context, answer).await
+        Ok(Some(answer))
     }
 }
 
@@ -133,7 +137,10 @@ impl ProxyHttp for HttpEdge {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
-        self.admit(session, context).await
+        match self.admit(session, context).await? {
+            Some(answer) => Box::pin(respond(session, context, answer)).await,
+            None => Ok(false),
+        }
     }
 
     async fn upstream_peer(
@@ -334,7 +341,7 @@ impl ProxyHttp for HttpEdge {
                 let answer = refuse(kind, via, session.req_header(), record);
                 session.set_keepalive(None);
                 // The client may be gone by now; that shows in the log as the error above.
-                let _ = respond(session, context, answer).await;
+                let _ = Box::pin(respond(session, context, answer)).await;
             }
             if let Some(record) = &mut context.record {
                 record.status = code;

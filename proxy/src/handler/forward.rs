@@ -16,6 +16,12 @@ use crate::upstream::{
     describe, keep_session_cookie, nominated, strip_secrets, strip_session_cookie, target_path,
 };
 
+/// What targets say about their own connections.
+const KEEP_ALIVE: [HeaderName; 2] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// A request on its way to a target. The permit inside is the proof that it may go there.
 #[derive(Debug)]
 pub(crate) struct Forward {
@@ -107,7 +113,8 @@ impl Forward {
         // What is left of an upgrade was put there by the engine for the target.
         if !sent.contains_key(header::UPGRADE) {
             edits.remove.extend(nominated(original));
-            edits.remove.extend(HOP_BY_HOP);
+            let hop_by_hop = HOP_BY_HOP.into_iter().filter(|name| sent.contains_key(name));
+            edits.remove.extend(hop_by_hop);
             if sent.get(header::TE).is_some_and(|te| te != "trailers") {
                 edits.remove.push(header::TE);
             }
@@ -136,8 +143,8 @@ impl Forward {
         }
         if !sent.contains_key(header::UPGRADE) {
             edits.remove.extend(nominated(sent));
-            edits.remove.push(HeaderName::from_static("keep-alive"));
-            edits.remove.push(HeaderName::from_static("proxy-connection"));
+            let of_connections = KEEP_ALIVE.into_iter().filter(|name| sent.contains_key(name));
+            edits.remove.extend(of_connections);
         }
         edits
     }

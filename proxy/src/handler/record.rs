@@ -146,6 +146,9 @@ fn host_only(authority: &str) -> &str {
 }
 
 fn shortened(text: &str) -> String {
+    if text.len() <= MAX_TEXT {
+        return text.to_owned();
+    }
     text.chars().take(MAX_TEXT).collect()
 }
 

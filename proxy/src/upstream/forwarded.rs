@@ -1,5 +1,6 @@
 //! What targets learn about the client: forwarding and identity headers, which only the edge may set.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -92,9 +93,9 @@ pub(crate) fn describe(headers: &HeaderMap, client: &Client<'_>, edits: &mut Hea
 /// True for headers that only the edge may set, under any spelling that an application might fold into
 /// the real one: CGI and WSGI turn `-` into `_`, and some servers turn `.` into `_` as well.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
-    let folded = folded(name);
-    ELSEWHERE_SET.contains(&folded.as_str())
-        || (ALIASED.contains(&folded.as_str()) && folded != name.as_str())
+    let folded = &*folded(name);
+    ELSEWHERE_SET.contains(&folded)
+        || (ALIASED.contains(&folded) && folded != name.as_str())
         || folded.starts_with("x-forwarded-")
         || folded.starts_with("x-netbird-")
 }
@@ -104,8 +105,13 @@ pub(crate) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
     name == of || folded(name) == folded(of)
 }
 
-fn folded(name: &HeaderName) -> String {
-    name.as_str().replace(['_', '.'], "-")
+fn folded(name: &HeaderName) -> Cow<'_, str> {
+    let name = name.as_str();
+    if name.contains(['_', '.']) {
+        Cow::Owned(name.replace(['_', '.'], "-"))
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 fn is_printable(text: &str) -> bool {
