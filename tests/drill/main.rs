@@ -8,42 +8,12 @@ use std::process::ExitCode;
 use meshgate_tests::deployment::Paths;
 use meshgate_tests::drill::{self, Fault, Plan, Rules};
 
-const HELP: &str = "\
-Usage: scripts/drill [OPTION...]
-
-Starts management, proxy, agent and an origin as processes on loopback, loads them steadily with requests (HTTP/1.1
-and HTTP/2), WebSockets, events, downloads and uploads, and brings about one fault after the other in random order.
-After each it waits until everything works again without a hand: the load, new connections, and changes of services.
-
-Options:
-  --seed N        decides order and lengths (default: from the clock; it is printed)
-  --rounds N      faults for each of the paths (default 14: each once)
-  --faults A,B    only these faults
-  --skip A,B      all but these faults
-  --path PATH     direct, relay or both (default): how packets go between proxy and agent
-  --list          show the faults and end
-  -h, --help      show this text
-
-The table: losses and what was sent for each kind; the longest time without a success; the longest time until a
-failing request or message was told so; the time from the end of the fault until every kind of load succeeds again
-(service), and until changes arrive as well and packets go the right way (whole). Then what each process holds: under
-load at the begin, at most between two faults, and at the end.
-
-Rules; when one breaks, the exit code is 1:
-  - faults of management, its connections, its disk, of clients and descriptors lose nothing; where packets go
-    through the relay, what takes the relay away may lose what is sent meanwhile
-  - service is back within 6 s, and failing requests are told so within 6.5 s
-  - what has recovered stays so; everything works again by itself within 90 s
-  - at the end descriptors and threads are those of the begin, and memory grew by no more than 48 MiB (what stalled
-    clients once filled stays with the allocator)
-
-The results are also written to target/drill.json, the logs of the processes to target/drill/. MESHGATE_TEST_BINARY
-names another binary than a fresh build. The fault disk-full needs root, to mount a small tmpfs.";
+const HELP: &str = include_str!("help.txt");
 
 fn main() -> ExitCode {
     match order(std::env::args().skip(1)) {
         Ok(Order::Help) => {
-            println!("{HELP}");
+            print!("{HELP}");
             ExitCode::SUCCESS
         }
         Ok(Order::List) => {

@@ -12,6 +12,7 @@ mod bad_input;
 mod browser;
 mod demo;
 mod doors;
+mod drill;
 mod fuzz_targets;
 mod login;
 mod malformed;

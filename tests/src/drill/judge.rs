@@ -21,7 +21,7 @@ const THREADS_BETWEEN: u64 = 8;
 /// Memory beyond the base in KiB. Stalled clients fill the windows of their connections (36 clients, up to half a
 /// MiB each in proxy and agent), and the allocator keeps what it once had; what a leak takes grows with every
 /// round instead.
-const MEMORY_KEPT_KIB: u64 = 48 * 1024;
+const MEMORY_KEPT_KIB: u64 = 24 * 1024;
 
 /// The rules of a window that do not hold.
 pub(super) fn judge(

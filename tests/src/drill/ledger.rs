@@ -137,7 +137,7 @@ impl Ledger {
         lane.tally.relapsed += u64::from(relapse);
         if self.examples.len() < EXAMPLES || (relapse && self.examples.len() < 2 * EXAMPLES) {
             let again = if relapse { " (after it had recovered)" } else { "" };
-            self.examples.push(format!("{}{again}: {why:.300}", lane.name));
+            self.examples.push(format!("{}{again}: {why:.200}", lane.name));
         }
     }
 

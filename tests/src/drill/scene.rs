@@ -34,6 +34,8 @@ const FULL_ANSWER: Duration = Duration::from_secs(10);
 /// Management, proxy, agent and origin, and what stands between them.
 #[derive(Debug)]
 pub(super) struct Scene {
+    // Comes off before its folder is removed.
+    disk: Option<Disk>,
     pub(super) deployment: Deployment,
     pub(super) paths: Paths,
     pub(super) service: Published,
@@ -41,8 +43,6 @@ pub(super) struct Scene {
     control: Forwarder,
     relay: Forwarder,
     limit: Option<u64>,
-    // Taken off after the processes have ended.
-    disk: Option<Disk>,
 }
 
 impl Scene {
@@ -70,6 +70,7 @@ impl Scene {
         let service = deployment.publish("drill", Access::Open).await;
         let probe = deployment.service_request("probe", Access::Open).await;
         Ok(Self {
+            disk,
             deployment,
             paths,
             service,
@@ -77,7 +78,6 @@ impl Scene {
             control,
             relay,
             limit: None,
-            disk,
         })
     }
 
