@@ -42,12 +42,36 @@ pub(crate) struct State {
     pub(crate) failure: Option<Failure>,
     /// Its owner is gone.
     pub(crate) released: bool,
+    /// Its owner left data unread.
+    reset: bool,
     finished: bool,
+    /// Bytes that the owner read, as a difference of sequence numbers.
+    read: u32,
     read_since_mark: usize,
     window_step: usize,
 }
 
 impl State {
+    /// Ends the connection with a reset although nothing failed: nobody will read what came.
+    pub(crate) fn reset(&mut self) {
+        self.reset = true;
+        self.tcp.abort();
+    }
+
+    /// One side ended it without the other.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.reset || self.failure.is_some()
+    }
+
+    /// Bytes that came in order, as a difference of sequence numbers.
+    pub(crate) fn received(&self) -> u32 {
+        self.read.wrapping_add(truncate(self.tcp.unread()))
+    }
+
+    fn count_read(&mut self, len: usize) {
+        self.read = self.read.wrapping_add(truncate(len));
+    }
+
     /// Ends the connection for the owner; a reset is sent if there is still somebody to send it to.
     pub(crate) fn fail(&mut self, failure: Failure) {
         if self.tcp.phase() != Phase::Closed {
@@ -71,7 +95,9 @@ impl Connection {
             tcp,
             failure: None,
             released: false,
+            reset: false,
             finished: false,
+            read: 0,
             read_since_mark: 0,
             window_step,
         };
@@ -187,6 +213,7 @@ impl Stream {
             }
             Read::Broken => Poll::Ready(Err(state.failure.unwrap_or(Failure::Reset).into())),
             Read::Data(len) => {
+                state.count_read(len);
                 state.read_since_mark += len;
                 let announce = state.read_since_mark >= state.window_step;
                 if announce {
@@ -266,11 +293,16 @@ impl Drop for Stream {
         let mut state = self.connection.lock();
         state.released = true;
         if state.tcp.unread() > 0 {
-            state.tcp.abort();
+            state.reset();
         } else {
             state.tcp.close();
         }
         drop(state);
         self.connection.mark();
     }
+}
+
+/// Sequence numbers wrap.
+fn truncate(len: usize) -> u32 {
+    u32::try_from(len & 0xffff_ffff).unwrap_or(0)
 }

@@ -51,6 +51,8 @@ pub(crate) enum Inner {
 /// Outcome of [`Device::handle_timeout`].
 #[derive(Debug, Default)]
 pub(crate) struct Ticked {
+    /// The timers were due.
+    pub(crate) happened: bool,
     /// Peers that do not answer.
     pub(crate) silent: Vec<PeerId>,
     /// Peers that nothing came from for so long, and that nothing is asked of.
@@ -196,6 +198,7 @@ impl Device {
             return ticked;
         }
         self.last_tick = now;
+        ticked.happened = true;
         if now.saturating_duration_since(self.last_reset) >= Duration::from_secs(1) {
             self.last_reset = now;
             self.identity.reset_limit();

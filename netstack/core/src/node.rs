@@ -87,9 +87,17 @@ impl Node {
         self.stats.rx_datagrams += 1;
         self.stats.rx_bytes += datagram.len() as u64;
         let before = (batch.len(), batch.bytes());
+        let known = self.events.len();
         let inner =
             self.device
                 .handle_datagram(now, source, datagram, &mut self.plain, batch, &mut self.events);
+        for event in self.events.range(known..) {
+            if let Event::HandshakeCompleted { peer } = event
+                && let Some(id) = self.device.id(peer)
+            {
+                self.stack.doubt_peer(now, id);
+            }
+        }
         match inner {
             Inner::Packet(peer, len) => self.handle_inner(now, peer, len, batch),
             Inner::Nothing => {}
@@ -109,6 +117,9 @@ impl Node {
                 self.events.push_back(Event::PeerSilent { peer: peer.key() });
             }
             self.stack.silence_peer(silent, self.silence);
+        }
+        if ticked.happened {
+            self.stack.probe_doubted();
         }
         for (peer, quiet) in ticked.quiet {
             self.stack.probe(now, peer, quiet);
@@ -273,6 +284,8 @@ impl Node {
             inbound_refused: self.stack.refused(),
             faults: self.stack.faults(),
             connections: self.stack.len(),
+            half_open: self.stack.half_open(),
+            timers: self.stack.timers(),
             peers: self.device.len(),
             ..self.stats
         }

@@ -13,6 +13,7 @@ mod peers;
 mod receive;
 mod reply;
 mod rings;
+mod stale;
 pub(crate) mod tcp;
 mod turn;
 
@@ -31,9 +32,10 @@ use crate::device::peer::{Peer, PeerId};
 use crate::kick::Kick;
 use crate::{Buffers, ConnectError, Failure, Firewall, Inbound, NodeConfig};
 use cooling::Cooling;
-use four_tuple::{FourTuple, Quarantine, draw_port};
+use four_tuple::{Ending, FourTuple, Quarantine, draw_port};
 use link::SCRATCH;
 use listeners::{ListenerId, Listeners};
+use stale::Progress;
 use tcp::{Setup, Tcp};
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct Stack {
     marked: Vec<ConnectionId>,
     timers: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
     cooling: Cooling,
+    /// Connections that have to be probed because their peer may have forgotten them.
+    doubted: VecDeque<ConnectionId>,
     quarantine: Quarantine,
     backlog: VecDeque<(ListenerId, Stream)>,
     half_open: FxHashMap<PeerId, usize>,
@@ -76,8 +80,9 @@ struct Entry {
     received: usize,
     last_data: Instant,
     remote_finished: bool,
-    /// Sequence number of the SYN with which the other side opened it.
-    opened_by: Option<u32>,
+    progress: Progress,
+    /// It stands in the list of doubted ones, since then.
+    doubted: Option<Instant>,
     last_turn: Instant,
     /// It will be looked at once it has been quiet.
     cooling: bool,
@@ -114,6 +119,7 @@ impl Stack {
             marked: Vec::new(),
             timers: BinaryHeap::new(),
             cooling: Cooling::default(),
+            doubted: VecDeque::new(),
             quarantine: Quarantine::default(),
             backlog: VecDeque::new(),
             half_open: FxHashMap::default(),
@@ -132,6 +138,14 @@ impl Stack {
 
     pub(crate) fn len(&self) -> usize {
         self.connections.len()
+    }
+
+    pub(crate) fn half_open(&self) -> usize {
+        self.half_open.values().sum()
+    }
+
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     pub(crate) fn faults(&self) -> u64 {
@@ -219,7 +233,8 @@ impl Stack {
             received: 0,
             last_data: now,
             remote_finished: false,
-            opened_by: None,
+            progress: Progress::default(),
+            doubted: None,
             last_turn: now,
             cooling: false,
         };
@@ -243,7 +258,14 @@ impl Stack {
         }
         match entry.stage {
             Stage::HalfOpen(_) => self.close_half_open(entry.peer),
-            Stage::Dialing | Stage::Established => self.quarantine.add(now, entry.tuple),
+            Stage::Dialing | Stage::Established => {
+                let ending = if entry.connection.lock().is_broken() {
+                    Ending::Broken
+                } else {
+                    Ending::Agreed
+                };
+                self.quarantine.add(now, entry.tuple, ending);
+            }
         }
     }
 

@@ -43,6 +43,10 @@ pub struct Stats {
     pub faults: u64,
     /// Connections that exist now.
     pub connections: usize,
+    /// Those of them that others began and that are not established yet.
+    pub half_open: usize,
+    /// Timers that wait now, those that nobody expects any more included.
+    pub timers: usize,
     /// Peers that exist now.
     pub peers: usize,
 }

@@ -23,27 +23,42 @@ pub(crate) struct FourTuple {
     pub(crate) remote: SocketAddr,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Both sides know that it did.
+    Agreed,
+    /// One side ended it alone, and the other one may have missed the reset.
+    Broken,
+}
+
 /// Four-tuples of ended connections. A late segment of the old connection can so neither reach a new one nor be
 /// answered by a reset that the other side takes for a failure.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
-    resting: FxHashMap<FourTuple, Instant>,
+    resting: FxHashMap<FourTuple, (Instant, Ending)>,
     order: VecDeque<(Instant, FourTuple)>,
 }
 
 impl Quarantine {
-    pub(crate) fn add(&mut self, now: Instant, flow: FourTuple) {
+    pub(crate) fn add(&mut self, now: Instant, flow: FourTuple, ending: Ending) {
         self.expire(now);
         if self.order.len() >= MAX_RESTING {
             self.release_oldest();
         }
         let until = now + QUARANTINE;
-        self.resting.insert(flow, until);
+        self.resting.insert(flow, (until, ending));
         self.order.push_back((until, flow));
     }
 
     pub(crate) fn contains(&self, now: Instant, flow: &FourTuple) -> bool {
-        self.resting.get(flow).is_some_and(|until| *until > now)
+        self.ending(now, flow).is_some()
+    }
+
+    /// How the connection ended, if it rests.
+    pub(crate) fn ending(&self, now: Instant, flow: &FourTuple) -> Option<Ending> {
+        let (until, ending) = self.resting.get(flow)?;
+        (*until > now).then_some(*ending)
     }
 
     /// The other side may use its own port again: it knows its sequence numbers.
@@ -59,7 +74,7 @@ impl Quarantine {
 
     fn release_oldest(&mut self) {
         if let Some((until, flow)) = self.order.pop_front()
-            && self.resting.get(&flow) == Some(&until)
+            && self.resting.get(&flow).is_some_and(|(other, _)| *other == until)
         {
             self.resting.remove(&flow);
         }
@@ -109,7 +124,7 @@ mod tests {
     fn a_flow_rests_for_a_minute() {
         let now = Instant::now();
         let mut quarantine = Quarantine::default();
-        quarantine.add(now, flow(1));
+        quarantine.add(now, flow(1), Ending::Agreed);
 
         assert!(quarantine.contains(now + Duration::from_secs(59), &flow(1)));
         assert!(!quarantine.contains(now + Duration::from_mins(1), &flow(1)));
@@ -121,7 +136,7 @@ mod tests {
         let mut quarantine = Quarantine::default();
 
         for port in 0..=u16::MAX {
-            quarantine.add(now, flow(port));
+            quarantine.add(now, flow(port), Ending::Broken);
         }
 
         assert_eq!(quarantine.resting.len(), MAX_RESTING);

@@ -39,6 +39,12 @@ pub(crate) struct Segment {
 pub(crate) struct Flags(u8);
 
 impl Flags {
+    pub(crate) const ACK: Self = Self(0x10);
+
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
     pub(crate) fn fin(self) -> bool {
         self.0 & 0x01 != 0
     }

@@ -12,6 +12,8 @@ use crate::{Failure, Firewall, Silence};
 
 /// A connection that did not move data for so long is probed more rarely.
 const RECENT: Duration = Duration::from_mins(1);
+/// Doubted connections that are probed between two ticks of the peers' timers.
+const DOUBTED_AT_ONCE: usize = 64;
 /// Quiet time after which even an idle connection is probed.
 const PROBE_IDLE_AFTER: Duration = Duration::from_secs(15);
 
@@ -87,6 +89,37 @@ impl Stack {
             .collect();
         for id in denied {
             self.fail(id, Failure::Aborted);
+        }
+    }
+
+    /// The peer has new keys. It may have restarted and forgotten its connections, and while it answers on others,
+    /// nobody would notice; so each is asked for a sign of life.
+    pub(crate) fn doubt_peer(&mut self, now: Instant, peer: PeerId) {
+        for id in self.by_peer.get(&peer).into_iter().flatten() {
+            if let Some(entry) = self.connections.get_mut(id)
+                && entry.stage == Stage::Established
+                && entry.doubted.is_none()
+            {
+                entry.doubted = Some(now);
+                self.doubted.push_back(*id);
+            }
+        }
+    }
+
+    /// Probes some of the doubted connections; those that moved data since then have proved themselves.
+    pub(crate) fn probe_doubted(&mut self) {
+        for _ in 0..DOUBTED_AT_ONCE.min(self.doubted.len()) {
+            let Some(id) = self.doubted.pop_front() else {
+                return;
+            };
+            let Some(entry) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let since = entry.doubted.take();
+            if since.is_some_and(|since| entry.last_data <= since) {
+                entry.connection.lock().tcp.probe(PROBE_AFTER);
+                self.mark(id);
+            }
         }
     }
 

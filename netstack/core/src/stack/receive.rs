@@ -9,10 +9,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashSet;
 
-use super::four_tuple::FourTuple;
+use super::four_tuple::{Ending, FourTuple};
 use super::link::{self, Link};
 use super::packet::{Packet, Segment, Transport};
 use super::reply;
+use super::stale::{BareAcknowledgement, Received};
 use super::tcp::{Setup, Tcp};
 use super::turn::Cause;
 use super::{Origin, Stack, Stage};
@@ -88,8 +89,8 @@ impl Stack {
         }
         let id = *self.flows.get(tuple)?;
         let entry = self.connections.get(&id).filter(|entry| entry.peer == peer)?;
-        let opened_by = entry.opened_by?;
-        (opened_by != segment.sequence).then_some(id)
+        let start = entry.progress.start.filter(|_| entry.origin == Origin::Theirs)?;
+        (start != segment.sequence).then_some(id)
     }
 
     fn handle_segment(
@@ -112,9 +113,19 @@ impl Stack {
             entry.last_data = now;
             entry.received += packet.bytes.len();
         }
+        if entry.stage == Stage::Dialing && segment.flags.syn() {
+            entry.progress.start = Some(segment.sequence);
+        }
         let due = entry.received >= ACK_EVERY;
         let connection = Arc::clone(&entry.connection);
         let mut state = connection.lock();
+        let hidden = entry.progress.hidden(
+            segment,
+            Received {
+                bytes: state.received().wrapping_add(u32::from(entry.remote_finished)),
+                room: state.tcp.receive_capacity().saturating_sub(state.tcp.unread()),
+            },
+        );
         let mut link = Link {
             now,
             mtu: self.mtu,
@@ -125,6 +136,11 @@ impl Stack {
             announced: Cell::new(false),
         };
         state.tcp.receive(self.epoch, segment, &mut link);
+        let bare = hidden.and_then(|expected| BareAcknowledgement::of(packet, segment, expected));
+        if let Some(bare) = &bare {
+            link.received = Some(bare.bytes());
+            state.tcp.receive(self.epoch, &bare.segment, &mut link);
+        }
         self.observe(id, &mut state, Cause::Received);
         drop(state);
         if due {
@@ -151,13 +167,12 @@ impl Stack {
             return;
         }
         if !segment.opens() {
-            if !self.quarantine.contains(now, &tuple) {
-                reply::reset(packet, segment, &mut self.reply);
-                self.send_reply(now, peer, batch);
-            } else if flags.fin() {
-                reply::final_ack(packet, segment, &mut self.reply);
-                self.send_reply(now, peer, batch);
+            match self.quarantine.ending(now, &tuple) {
+                Some(Ending::Agreed) if !flags.fin() => return,
+                Some(Ending::Agreed) => reply::final_ack(packet, segment, &mut self.reply),
+                Some(Ending::Broken) | None => reply::reset(packet, segment, &mut self.reply),
             }
+            self.send_reply(now, peer, batch);
             return;
         }
         if !self.admits(tcp_flow(packet.source, segment.destination_port)) || self.is_crowded(peer.id()) {
@@ -186,7 +201,7 @@ impl Stack {
         let stage = Stage::HalfOpen(listener);
         let connection = self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);
         if let Some(entry) = self.connections.get_mut(&connection.id) {
-            entry.opened_by = Some(segment.sequence);
+            entry.progress.start = Some(segment.sequence);
         }
         self.handle_segment(now, connection.id, peer, packet, segment, batch);
     }
@@ -194,9 +209,8 @@ impl Stack {
     /// Says whether the peer, or everybody, has too many connections to open another one.
     fn is_crowded(&self, peer: PeerId) -> bool {
         let half_open = self.half_open.get(&peer).copied().unwrap_or(0);
-        let all: usize = self.half_open.values().sum();
         let open = self.by_peer.get(&peer).map_or(0, FxHashSet::len);
-        all >= MAX_HALF_OPEN || half_open >= MAX_HALF_OPEN_PER_PEER || open >= MAX_PER_PEER
+        self.half_open() >= MAX_HALF_OPEN || half_open >= MAX_HALF_OPEN_PER_PEER || open >= MAX_PER_PEER
     }
 
     fn send_reply(&mut self, now: Instant, peer: &mut Peer, batch: &mut TxBatch) {

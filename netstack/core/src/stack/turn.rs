@@ -99,7 +99,7 @@ impl Stack {
         connection.unmark();
         let mut state = connection.lock();
         if state.released && state.tcp.unread() > 0 {
-            state.tcp.abort();
+            state.reset();
         }
         let mut sends = false;
         if let Some(peer) = peer.filter(|peer| peer.can_transmit()) {

@@ -42,6 +42,27 @@ fn a_restarted_peer_resets_what_it_forgot() {
 }
 
 #[test]
+fn a_restarted_peer_resets_what_it_forgot_although_others_are_busy() {
+    let mut world = World::new(1);
+    let (waiting, _theirs) = world.connected(A);
+    write(&waiting, b"a request whose answer will never come");
+    world.run_for(SECONDS * 30);
+    world.restart(B);
+    world.nodes[B].listen(ListenOn::Port(7)).unwrap();
+    let restarted = world.now;
+    let busy = world.dial(A, 7, SECONDS * 30);
+    world.finish_dial(&busy).unwrap();
+    world.run_until(SECONDS, |world| !world.accepted[B].is_empty());
+
+    let mut buffer = [0; 10];
+    while waiting.poll_read(&mut context(), &mut buffer).is_pending() {
+        write(&busy, b"another request");
+        world.run_for(Duration::from_millis(200));
+        assert!(world.now - restarted < OUTAGE, "it waits forever");
+    }
+}
+
+#[test]
 fn a_waiting_request_notices_a_dead_peer() {
     let mut world = World::new(1);
     let (ours, _theirs) = world.connected(A);

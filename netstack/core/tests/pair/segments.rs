@@ -61,6 +61,47 @@ fn a_late_segment_of_an_ended_connection_is_not_reset() {
 }
 
 #[test]
+fn a_reset_that_got_lost_is_repeated_when_asked() {
+    let mut world = World::new(1);
+    let (ours, theirs) = world.connected(A);
+    world.filter = Box::new(|from, _| from != A);
+    ours.abort();
+    world.run_for(Duration::from_millis(100));
+    world.filter = Box::new(|_, _| true);
+    let lost = world.now;
+
+    assert!(read_all(&mut world, &theirs).is_err());
+
+    let took = world.now - lost;
+    assert!(took < SECONDS * 2, "took {took:?}");
+}
+
+#[test]
+fn both_sides_recover_when_both_lost_something() {
+    // Each direction has data under way; the network swallows one side's for a while, then the other's.
+    for (first, second) in [(A, B), (B, A)] {
+        let mut world = World::new(1);
+        let (ours, theirs) = world.connected(A);
+        world.filter = Box::new(move |from, _| from != first);
+        write(&ours, &vec![1; 12_000]);
+        write(&theirs, &vec![2; 12_000]);
+        world.run_for(Duration::from_millis(1500));
+        world.filter = Box::new(move |from, _| from != second);
+        world.run_for(Duration::from_millis(1800));
+        world.filter = Box::new(|_, _| true);
+        let good = world.now;
+        ours.shutdown();
+        theirs.shutdown();
+
+        assert_eq!(read_all(&mut world, &theirs).unwrap(), vec![1; 12_000]);
+        assert_eq!(read_all(&mut world, &ours).unwrap(), vec![2; 12_000]);
+
+        let took = world.now - good;
+        assert!(took < SECONDS * 20, "took {took:?}");
+    }
+}
+
+#[test]
 fn the_other_side_may_use_its_port_again() {
     let mut evil = Evil::new();
     let (isn, stream) = evil.establish();

@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) netem: Netem,
     /// Sees every datagram that leaves a node; `false` drops it.
     pub(crate) filter: Filter,
-    silence: Silence,
+    settings: Settings,
     /// How often each node was restarted: it draws other ports in each life.
     lives: [u8; 2],
     network: BinaryHeap<Reverse<Flying>>,
@@ -61,6 +61,27 @@ enum Way {
     Straight(SocketAddr),
     /// Through the relay, which knows the sender.
     Relayed,
+}
+
+/// What both nodes are made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) silence: Silence,
+    pub(crate) buffers: Buffers,
+    pub(crate) mtu: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            silence: Silence::FailStreams,
+            buffers: Buffers {
+                receive: 64 << 10,
+                transmit: 64 << 10,
+            },
+            mtu: 1280,
+        }
+    }
 }
 
 /// What the network does to datagrams.
@@ -95,18 +116,28 @@ impl World {
     }
 
     pub(crate) fn with_silence(seed: u64, silence: Silence) -> Self {
+        Self::with(
+            seed,
+            Settings {
+                silence,
+                ..Settings::default()
+            },
+        )
+    }
+
+    pub(crate) fn with(seed: u64, settings: Settings) -> Self {
         let start = Instant::now();
         clock::start();
         let mut world = Self {
             start,
             now: start,
-            nodes: [node(A, start, 0, silence), node(B, start, 0, silence)],
+            nodes: [node(A, start, 0, settings), node(B, start, 0, settings)],
             events: [Vec::new(), Vec::new()],
             accepted: [Vec::new(), Vec::new()],
             endpoints: [endpoint(A), endpoint(B)],
             netem: Netem::CLEAN,
             filter: Box::new(|_, _| true),
-            silence,
+            settings,
             lives: [0, 0],
             network: BinaryHeap::new(),
             batch: TxBatch::new(),
@@ -121,7 +152,7 @@ impl World {
     /// Starts a node afresh, with its key and nothing else; it learns the other's endpoint from packets.
     pub(crate) fn restart(&mut self, which: usize) {
         self.lives[which] = self.lives[which].wrapping_add(1);
-        self.nodes[which] = node(which, self.now, self.lives[which], self.silence);
+        self.nodes[which] = node(which, self.now, self.lives[which], self.settings);
         self.accepted[which].clear();
         self.nodes[which].upsert_peer(self.now, peer(1 - which));
     }
@@ -187,7 +218,7 @@ impl World {
     }
 
     /// Lets the nodes work and moves the clock to the next thing that happens; `false` when that is after `deadline`.
-    fn step(&mut self, deadline: Instant) -> bool {
+    pub(crate) fn step(&mut self, deadline: Instant) -> bool {
         self.drain();
         let timeouts = self.nodes.iter().filter_map(Node::poll_timeout);
         let arrival = self.network.peek().map(|Reverse(flying)| flying.arrival);
@@ -350,17 +381,14 @@ pub(crate) fn allow(ports: Ports) -> FirewallRule {
     }
 }
 
-fn node(which: usize, now: Instant, life: u8, silence: Silence) -> Node {
+fn node(which: usize, now: Instant, life: u8, settings: Settings) -> Node {
     let config = NodeConfig {
         private_key: key(which),
         addresses: vec![inner(which)],
-        mtu: 1280,
-        buffers: Buffers {
-            receive: 64 << 10,
-            transmit: 64 << 10,
-        },
+        mtu: settings.mtu,
+        buffers: settings.buffers,
         inbound: Inbound::Firewall,
-        silence,
+        silence: settings.silence,
     };
     let mut seed = [u8::try_from(which).unwrap(); 32];
     seed[0] = life;
