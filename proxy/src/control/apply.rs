@@ -74,6 +74,12 @@ impl Applier {
         }
     }
 
+    /// What is held for services, as a number.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.shadowed.len() + self.refused.len() + self.table.held() + self.board.held()
+    }
+
     fn serve(&mut self, mapping: &Arc<Mapping>, live: LiveConnections) {
         self.shadowed.remove(&mapping.id);
         let route = match compile(mapping, self.table.next_revision(), &self.tunnels) {

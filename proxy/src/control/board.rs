@@ -99,6 +99,13 @@ impl StatusBoard {
         }
     }
 
+    /// Services that are kept, as a number.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        let board = self.board.lock();
+        board.services.len() + board.by_account.len()
+    }
+
     /// Certificates changed.
     pub(crate) fn certificates_changed(&self) {
         let mut board = self.board.lock();

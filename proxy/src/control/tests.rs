@@ -2,6 +2,7 @@
 
 mod scale;
 pub(crate) mod server;
+mod simulation;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

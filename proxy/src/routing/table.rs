@@ -88,6 +88,12 @@ impl RouteTable {
         std::mem::take(&mut self.heirs)
     }
 
+    /// Routes and claims that are kept, as a number.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.services.len() + self.claims.len() + self.heirs.len() + self.to_cut.len()
+    }
+
     /// Ends the claim of a route that has left `services`.
     fn release(&mut self, route: &Route) {
         let Some(claims) = self.claims.get_mut(&route.domain) else {
