@@ -123,7 +123,7 @@ impl Tcp {
 
     /// Takes the segment waiting in `link`; immediate answers go to the link too.
     pub(crate) fn receive(&mut self, epoch: Instant, segment: &Segment, link: &mut Link<'_>) {
-        if self.exceeds_first_window(segment) {
+        if self.exceeds_first_window(segment) || self.comes_behind_end(segment) {
             return;
         }
         let now = stack_time(epoch, link.now);
@@ -341,6 +341,20 @@ impl Tcp {
         let end = segment.sequence.wrapping_add(payload);
         self.first_edge
             .is_some_and(|edge| payload > 0 && end.wrapping_sub(edge).cast_signed() > 0)
+    }
+
+    /// Whether a segment brings data behind the FIN, which smoltcp would hand out like any other.
+    fn comes_behind_end(&self, segment: &Segment) -> bool {
+        use tcp::State::{CloseWait, Closing, LastAck, TimeWait};
+        let state = self.sockets.get::<tcp::Socket<'_>>(self.handle).state();
+        if segment.payload_len == 0 || !matches!(state, CloseWait | Closing | LastAck | TimeWait) {
+            return false;
+        }
+        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let end = segment.sequence.wrapping_add(length(segment.payload_len));
+        self.arrivals
+            .read
+            .is_some_and(|read| is_before(read.wrapping_add(length(self.unread())), end))
     }
 
     fn note_announced(&mut self, link: &Link<'_>) {

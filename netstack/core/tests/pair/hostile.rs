@@ -106,6 +106,33 @@ fn data_beyond_the_first_window_is_dropped() {
 }
 
 #[test]
+fn data_behind_the_end_is_ignored() {
+    let last = (0x19, 2, 10);
+    let behind = (0x18, 13, 20);
+    for order in [[last, behind, behind], [behind, last, behind]] {
+        let mut evil = Evil::new();
+        let (isn, stream) = evil.establish();
+
+        for (flags, sequence, payload) in order {
+            let said = Shape {
+                flags,
+                sequence,
+                acknowledgement: isn.wrapping_add(1),
+                ..Shape::ACK
+            };
+            evil.say(said, payload);
+        }
+
+        let mut read = || {
+            stream
+                .poll_read(&mut context(), &mut [0; 100])
+                .map(Result::unwrap)
+        };
+        assert_eq!((read(), read()), (Poll::Ready(10), Poll::Ready(0)), "{order:?}");
+    }
+}
+
+#[test]
 fn denied_ports_say_nothing() {
     let mut evil = Evil::new();
     evil.victim.listen(ListenOn::Port(7)).unwrap();
