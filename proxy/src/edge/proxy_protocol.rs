@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Once;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -53,6 +54,15 @@ pub(super) async fn client(
     let announced = timeout(HEADER_TIMEOUT, take(tcp)).await;
     let announced = announced.unwrap_or(Err(AnnouncementError::TimedOut));
     let client = announced.and_then(|announced| believed(announced, peer, forwarding.announcer(peer.ip())));
+    if matches!(client, Err(AnnouncementError::Missing)) {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(
+                proxy.address = %peer.ip(),
+                "A trusted proxy sends no PROXY header and is turned away: let it send one, or expect none here"
+            );
+        });
+    }
     if client.is_err() {
         SockRef::from(&*tcp).set_linger(Some(Duration::ZERO))?;
     }
