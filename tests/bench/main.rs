@@ -5,6 +5,7 @@
 //! starts this program; `docs/performance.md` tells the method.
 
 mod idle;
+mod loss;
 mod netns;
 mod path;
 mod report;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use self::report::Report;
 
 /// What can be measured, in the order of the help text.
-const BENCHES: [&str; 4] = ["path", "tunnel", "snapshot", "idle"];
+const BENCHES: [&str; 5] = ["path", "tunnel", "snapshot", "idle", "loss"];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo adds its own flag for programs that run benchmarks.
@@ -50,6 +51,7 @@ async fn measure(name: &str) -> anyhow::Result<Report> {
         "tunnel" => tunnel::run().await,
         "snapshot" => snapshot::run().await,
         "idle" => idle::run().await,
+        "loss" => loss::run().await,
         unknown => anyhow::bail!("unknown bench {unknown}; there are: {}", BENCHES.join(" ")),
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use meshgate_netstack::{
-    Cidr, Config, FirewallRule, Inbound, ListenSpec, Netstack, Path, PeerConfig, Ports, PrivateKey, Protocol,
-    PublicKey, TcpListener, Verdict,
+    Buffers, Cidr, Config, FirewallRule, Inbound, ListenSpec, Netstack, Path, PeerConfig, Ports, PrivateKey,
+    Protocol, PublicKey, TcpListener, Verdict,
 };
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,6 +45,9 @@ pub(crate) struct LinkArguments {
     /// Largest inner packet, instead of the netstack's own choice.
     #[arg(long)]
     mtu: Option<u16>,
+    /// KiB of each of a connection's buffers, instead of the netstack's own choice.
+    #[arg(long)]
+    buffer: Option<usize>,
     /// Congestion control of ordinary sockets.
     #[arg(long)]
     congestion: Option<String>,
@@ -86,6 +89,12 @@ impl Link {
         config.inbound = Inbound::Firewall;
         if let Some(mtu) = arguments.mtu {
             config.mtu = mtu;
+        }
+        if let Some(kib) = arguments.buffer {
+            config.buffers = Buffers {
+                receive: kib << 10,
+                transmit: kib << 10,
+            };
         }
         let net = Netstack::start(config).context("the UDP socket cannot be bound")?;
         net.set_firewall(vec![FirewallRule {

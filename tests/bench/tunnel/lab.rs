@@ -29,6 +29,8 @@ const OUR_TUNNEL: u16 = 51_830;
 const LOADS: u16 = 7000;
 const KERNEL_COUNTER: u16 = 7001;
 const OUR_COUNTER: u16 = 7002;
+/// UDP port of a relay in the client's namespace.
+const RELAY: u16 = 51_840;
 /// Ordinary sockets keep the congestion control that most Linux machines have.
 const CONGESTION: &str = "cubic";
 /// How long a client may take beyond its measurement.
@@ -47,7 +49,7 @@ pub(crate) struct Lab {
     _processes: Vec<Process>,
     client: Namespace,
     _server: Namespace,
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// Who talks with whom.
@@ -192,7 +194,7 @@ impl Lab {
             _processes: vec![far_process, kernel_server, our_server],
             client,
             _server: server,
-            _folder: folder,
+            folder,
         };
         for pairing in [Pairing::Kernel, Pairing::OursToKernel, Pairing::Ours] {
             let greeting = Trial::requests(pairing, 1, 0.05);
@@ -218,6 +220,26 @@ impl Lab {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{trial:?}: {}", said.trim());
         serde_json::from_slice(&output.stdout).with_context(|| format!("{trial:?} told nothing"))
+    }
+
+    /// Starts a relay between the clients' end of a pairing's path and its server, in the client's namespace; its own
+    /// address is what a trial takes as endpoint. Delay in milliseconds and loss in percent are those of each way.
+    pub(crate) async fn start_relay(&self, pairing: Pairing, delay: u64, loss: f64) -> (Process, SocketAddr) {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, RELAY));
+        let peer = self.peer.to_string_lossy();
+        let target = pairing.endpoint();
+        let arguments = format!("relay --listen {listen} --target {target} --delay {delay} --loss {loss}");
+        let line = self.client.enter(&peer, &words(&arguments));
+        let relay = Process::start_program("relay", self.folder.path(), netns::program(), &line);
+        let sockets = format!("/proc/{}/net/udp", relay.pid());
+        eventually("the relay listens", async || {
+            let open = std::fs::read_to_string(&sockets).unwrap_or_default();
+            open.contains(&format!(":{RELAY:04X} "))
+                .then_some(())
+                .ok_or("not yet")
+        })
+        .await;
+        (relay, listen)
     }
 
     /// When the server's wireguard-go last shook hands with the client that runs beside; seconds of the epoch.
@@ -294,7 +316,7 @@ impl Pairing {
     }
 
     /// The server's end of the tunnel.
-    pub(crate) fn endpoint(self) -> SocketAddr {
+    fn endpoint(self) -> SocketAddr {
         let port = match self {
             Self::Ours => OUR_TUNNEL,
             Self::Kernel | Self::OursToKernel | Self::OursBeside => KERNEL_TUNNEL,
