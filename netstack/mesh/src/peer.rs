@@ -359,4 +359,6 @@ impl PeerConnection {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

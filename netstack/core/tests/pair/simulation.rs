@@ -28,7 +28,7 @@ use crate::streams::{SECONDS, read_all, write};
 use crate::world::*;
 
 /// Cases of an ordinary run.
-const CASES: u64 = 600;
+const CASES: u64 = 400;
 /// The port that both nodes listen on.
 const PORT: u16 = 7;
 /// Until everything that began ended, once the weather cleared: the longest pause of TCP, and some more.
