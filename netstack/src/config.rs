@@ -24,7 +24,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Defaults: MTU 1280, no UDP socket, 256 KiB buffers, nothing comes in, a silent peer's streams fail.
+    /// Defaults: MTU 1280, no UDP socket, the core's buffers, nothing comes in, a silent peer's streams fail.
     pub fn new(private_key: PrivateKey, addresses: Vec<IpAddr>) -> Self {
         Self {
             private_key,
