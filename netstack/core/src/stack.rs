@@ -6,6 +6,7 @@
 
 mod cooling;
 pub(crate) mod four_tuple;
+mod holes;
 pub(crate) mod link;
 pub(crate) mod listeners;
 pub(crate) mod packet;
@@ -14,6 +15,7 @@ mod receive;
 mod reply;
 mod rings;
 mod stale;
+mod stretch;
 pub(crate) mod tcp;
 mod turn;
 

@@ -28,6 +28,21 @@ pub(crate) struct Link<'a> {
     pub(crate) announced: Cell<bool>,
 }
 
+impl Link<'_> {
+    /// The same way out, with another packet received.
+    pub(crate) fn with<'a>(&'a mut self, received: &'a [u8]) -> Link<'a> {
+        Link {
+            now: self.now,
+            mtu: self.mtu,
+            peer: self.peer,
+            batch: self.batch,
+            scratch: self.scratch,
+            received: Some(received),
+            announced: Cell::new(false),
+        }
+    }
+}
+
 impl phy::Device for Link<'_> {
     type RxToken<'a>
         = RxToken<'a>

@@ -14,13 +14,19 @@ use smoltcp::socket::tcp;
 use smoltcp::time::{Duration as StackDuration, Instant as StackInstant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
+use super::holes::Holes;
 use super::link::{Blueprint, Link};
 use super::packet::Segment;
 use super::rings::Rings;
+use super::stretch::Stretch;
 use crate::Buffers;
 
 /// Wait for more data before acknowledging.
 const ACK_DELAY: StackDuration = StackDuration::from_millis(10);
+/// Repeated acknowledgements after which smoltcp takes a segment for lost.
+const PROOF_OF_LOSS: usize = 3;
+/// Headers of IPv4 and TCP, the smallest there are.
+const HEADERS: u16 = 40;
 /// Data that the other side does not acknowledge for so long ends the connection.
 const USER_TIMEOUT: StackDuration = StackDuration::from_secs(120);
 
@@ -32,6 +38,8 @@ pub(crate) struct Tcp {
     /// Something was put into the rings since their memory was given back.
     warm: bool,
     arrivals: Arrivals,
+    stretch: Stretch,
+    holes: Holes,
     /// Where the window of our SYN-ACK ends, until a segment announced a scaled one.
     first_edge: Option<u32>,
     fault: Fault,
@@ -127,8 +135,25 @@ impl Tcp {
             return;
         }
         let now = stack_time(epoch, link.now);
+        let packet = link.received.unwrap_or_default();
+        let pieces = self.stretch.cut(packet, segment);
+        let repeats = if self.holes.shows(packet, segment) {
+            PROOF_OF_LOSS
+        } else {
+            0
+        };
         self.guard(|this| {
+            for piece in pieces.into_iter().flatten() {
+                let mut link = link.with(&piece);
+                this.interface
+                    .poll_ingress_single(now, &mut link, &mut this.sockets);
+            }
             this.interface.poll_ingress_single(now, link, &mut this.sockets);
+            for _ in 0..repeats {
+                let mut link = link.with(packet);
+                this.interface
+                    .poll_ingress_single(now, &mut link, &mut this.sockets);
+            }
         });
         self.warm |= segment.payload_len > 0;
         let refused = matches!(self.socket().state(), tcp::State::SynSent | tcp::State::Listen);
@@ -329,6 +354,8 @@ impl Tcp {
             rings,
             warm: false,
             arrivals: Arrivals::default(),
+            stretch: Stretch::new(setup.mtu.saturating_sub(HEADERS)),
+            holes: Holes::new(setup.mtu.saturating_sub(HEADERS)),
             first_edge: None,
             fault: Fault::None,
         })
