@@ -14,6 +14,7 @@ mod proxy_header;
 mod proxy_protocol;
 mod shares;
 mod stream;
+mod switched;
 #[cfg(test)]
 mod tests;
 mod tls;

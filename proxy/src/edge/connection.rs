@@ -1,6 +1,7 @@
 //! What the edge knows of one client connection, shared between its stream and its requests.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use meshgate_proto::DomainName;
@@ -9,7 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::switched::{Switched, SwitchedRequest};
 use crate::routing::Route;
+use crate::upstream::{Exchange, Io};
 
 /// Routes of which a connection remembers that it lives under them. The last one counts: a route that is
 /// replaced hands its token on or has cancelled it. The others cover requests that are just now beginning.
@@ -26,6 +29,18 @@ pub(crate) struct EdgeConnection {
     cut: CancellationToken,
     activity: Mutex<Activity>,
     watched: Mutex<Vec<Watched>>,
+    is_switching: AtomicBool,
+    switch: Mutex<Switch>,
+}
+
+/// The parts of a connection that goes on without the engine, as the engine lets go of them.
+#[derive(Debug, Default)]
+struct Switch {
+    exchange: Option<Arc<Exchange>>,
+    /// The engine was told to let go.
+    leaving: bool,
+    request: Option<Box<SwitchedRequest>>,
+    client: Option<Box<dyn Io>>,
 }
 
 /// What is going on on a connection.
@@ -61,6 +76,58 @@ impl EdgeConnection {
                 idle_since: Instant::now(),
             }),
             watched: Mutex::default(),
+            is_switching: AtomicBool::new(false),
+            switch: Mutex::default(),
+        })
+    }
+
+    /// The target has switched protocols: from here on the engine only stands in the way.
+    pub(super) fn switch(&self, exchange: &Arc<Exchange>) {
+        exchange.set_switched();
+        self.switch.lock().exchange = Some(Arc::clone(exchange));
+        self.is_switching.store(true, Ordering::Release);
+    }
+
+    /// The exchange that switched protocols, if one did.
+    pub(super) fn switching(&self) -> Option<Arc<Exchange>> {
+        if !self.is_switching.load(Ordering::Acquire) {
+            return None;
+        }
+        self.switch.lock().exchange.clone()
+    }
+
+    /// The engine is being told that the client has ended, and will let go of everything.
+    pub(super) fn set_leaving(&self) {
+        self.switch.lock().leaving = true;
+    }
+
+    /// True once the engine was told.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_switching.load(Ordering::Acquire) && self.switch.lock().leaving
+    }
+
+    /// Keeps what the engine had of the request.
+    pub(super) fn keep_request(&self, request: SwitchedRequest) {
+        self.switch.lock().request = Some(Box::new(request));
+    }
+
+    /// Keeps the client's stream.
+    pub(super) fn keep_client(&self, client: Box<dyn Io>) {
+        self.switch.lock().client = Some(client);
+    }
+
+    /// Everything that a switched connection goes on with, once the engine is done with it.
+    pub(super) fn take_switched(&self) -> Option<Switched> {
+        let Switch {
+            exchange,
+            request,
+            client,
+            ..
+        } = std::mem::take(&mut *self.switch.lock());
+        Some(Switched {
+            client: client?,
+            upstream: exchange?.take_upstream()?,
+            request: request?,
         })
     }
 

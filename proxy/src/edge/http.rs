@@ -21,6 +21,7 @@ use self::failure::{is_broken_stream, page_for};
 use super::connection::{ActiveRequest, EdgeConnection};
 use super::shares::{Share, Shares};
 use super::stream::WRITE_TIMEOUT;
+use super::switched::SwitchedRequest;
 use crate::errors;
 use crate::handler::{Arrived, Forward, Handler, Outcome, Record, refuse};
 use crate::login::{BodyError, BodySource};
@@ -154,6 +155,9 @@ impl ProxyHttp for HttpEdge {
                 "no permit for this request",
             ));
         };
+        if session.is_upgrade_req() {
+            context.exchange.set_upgrading();
+        }
         let fresh = context.attempts > 0;
         context.attempts += 1;
         Ok(forward
@@ -206,6 +210,9 @@ impl ProxyHttp for HttpEdge {
         // At the end the engine writes an empty piece as a last chunk, and then the last chunk.
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
+        }
+        if end {
+            context.exchange.set_sent();
         }
         if let Some(active) = context.active.as_mut().filter(|_| end) {
             active.upload_ends();
@@ -261,6 +268,7 @@ impl ProxyHttp for HttpEdge {
                 active.upload_ends();
             }
             context.exchange.set_uploading(false);
+            connection(session)?.switch(&context.exchange);
         }
         // The engine would send chunks, which HTTP/1.0 does not know; the end of the connection ends the body.
         if session.req_header().version == Version::HTTP_10
@@ -353,9 +361,20 @@ impl ProxyHttp for HttpEdge {
         }
     }
 
-    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, context: &mut RequestContext) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut RequestContext) {
         if let Some(record) = context.record.take() {
-            self.handler.finish(record);
+            match connection(session)
+                .ok()
+                .filter(|connection| connection.is_leaving())
+            {
+                Some(connection) => connection.keep_request(SwitchedRequest {
+                    handler: Arc::clone(&self.handler),
+                    record,
+                    active: context.active.take(),
+                    share: context.share.take(),
+                }),
+                None => self.handler.finish(record),
+            }
         }
         context.active = None;
         context.share = None;

@@ -173,12 +173,16 @@ impl Edge {
     async fn connection(&self, tcp: TcpStream, peer: SocketAddr, place: &Place) {
         let served = tokio::select! {
             () = self.hard.cancelled() => return,
-            handshaken = self.handshake(tcp, peer, place) => handshaken,
+            handshaken = Box::pin(self.handshake(tcp, peer, place)) => handshaken,
         };
         match served {
             Ok(Some(io)) => {
                 let draining = self.draining.subscribe();
+                let connection = io.connection();
                 self.engine.process_new(Box::new(io), &draining).await;
+                if let Some(switched) = connection.take_switched() {
+                    switched.carry(connection.cut()).await;
+                }
             }
             Ok(None) => {}
             Err(error) => {

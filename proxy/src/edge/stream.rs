@@ -31,7 +31,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use self::farewell::Farewell;
 use super::connection::EdgeConnection;
 use super::guard::{Guard, Look};
-use crate::upstream::UPLOAD_TIMEOUT;
+use crate::upstream::{Exchange, Io, UPLOAD_TIMEOUT};
 
 /// Longest time between the first byte of an HTTP/1.1 head and its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +47,13 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Size of the write buffer: head and body of a small answer leave in one TLS record.
 const WRITE_BUFFER: usize = 16 * 1024;
+
+/// Looks in a row at which the engine has nothing to do, before it is told to let a switched connection go.
+const QUIET_LOOKS: u32 = 3;
+
+/// Looks that follow each other at once, and the pause between further ones.
+const QUICK_LOOKS: u32 = 50;
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What was negotiated for a connection.
 #[derive(Clone, Debug)]
@@ -65,8 +72,9 @@ pub(crate) struct Negotiated {
 
 /// A client's stream.
 #[derive(Debug)]
-pub(crate) struct EdgeIo<S: AsyncRead + AsyncWrite> {
-    io: BufWriter<S>,
+pub(crate) struct EdgeIo<S: Io> {
+    /// Only dropping takes it.
+    io: Option<BufWriter<S>>,
     connection: Arc<EdgeConnection>,
     negotiated: Negotiated,
     ssl: Arc<SslDigest>,
@@ -80,6 +88,10 @@ pub(crate) struct EdgeIo<S: AsyncRead + AsyncWrite> {
     /// Requests that had begun when the last head passed.
     begun: u64,
     farewell: Option<Farewell>,
+    /// How often the engine was looked at since its connection switched protocols, and how often in a row it had
+    /// nothing to do.
+    looks: u32,
+    quiet_looks: u32,
 }
 
 /// When things last moved.
@@ -91,7 +103,7 @@ struct Progress {
     write_blocked_since: Option<Instant>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
+impl<S: Io> EdgeIo<S> {
     /// Wraps a stream after its handshake.
     pub(crate) fn new(io: S, connection: Arc<EdgeConnection>, negotiated: Negotiated) -> Self {
         let now = Instant::now();
@@ -100,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
         let user_data = Box::new(Arc::clone(&connection));
         let response = ResponseHeader::from(http::Response::new(()).into_parts().0);
         Self {
-            io: BufWriter::with_capacity(WRITE_BUFFER, io),
+            io: Some(BufWriter::with_capacity(WRITE_BUFFER, io)),
             socket: Arc::new(socket_digest(&connection, &negotiated)),
             ssl: Arc::new(ssl),
             proxy: Arc::new(ProxyDigest::new(Box::new(response), Some(user_data))),
@@ -115,9 +127,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
             guard: Guard::new(),
             begun: 0,
             farewell: None,
+            looks: 0,
+            quiet_looks: 0,
             connection,
             negotiated,
         }
+    }
+
+    /// What is known of the connection.
+    pub(super) fn connection(&self) -> Arc<EdgeConnection> {
+        Arc::clone(&self.connection)
     }
 
     /// Ready when the connection must end. Called whenever the stream would otherwise wait.
@@ -150,10 +169,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
             self.guard.expect_head();
         }
         let Some(nameless) = own_answer.then(|| without_engine_name(buf)).flatten() else {
-            return Pin::new(&mut self.io).poll_write(cx, buf);
+            return self.io().poll_write(cx, buf);
         };
         // Such an answer is the first thing in the buffer and far smaller than that.
-        match Pin::new(&mut self.io).poll_write(cx, &nameless) {
+        match self.io().poll_write(cx, &nameless) {
             Poll::Ready(Ok(size)) if size == nameless.len() => Poll::Ready(Ok(buf.len())),
             Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             other => other,
@@ -177,7 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
     /// Reads for HTTP/1.1, where the engine gets a head only once all of it has come and is well formed.
     fn poll_read_guarded(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(farewell) = &mut self.farewell {
-            return farewell.poll(&mut self.io, cx).map(Ok);
+            let io = self.io.as_mut().expect("only dropping takes it");
+            return farewell.poll(io, cx).map(Ok);
+        }
+        if !self.guard.has_passed()
+            && let Some(exchange) = self.connection.switching()
+        {
+            return self.poll_leave(cx, &exchange).map(Ok);
         }
         let activity = self.connection.activity();
         if activity.requests == 0 && activity.begun > self.begun {
@@ -189,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
-            let read = Pin::new(&mut self.io).poll_read(cx, buf);
+            let read = self.io().poll_read(cx, buf);
             if read.is_pending() {
                 return self.poll_end(cx).map(|_| Ok(()));
             }
@@ -209,7 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
                 Ok(Look::Refuse(refusal)) => {
                     buf.set_filled(before);
                     let farewell = self.farewell.insert(Farewell::new(refusal.answer()));
-                    return farewell.poll(&mut self.io, cx).map(Ok);
+                    let io = self.io.as_mut().expect("only dropping takes it");
+                    return farewell.poll(io, cx).map(Ok);
                 }
                 Err(error) => {
                     buf.set_filled(before);
@@ -218,6 +244,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
             }
             buf.set_filled(before);
         }
+    }
+
+    /// Ready, as an end of stream, once the engine has nothing left to pass on in either direction.
+    ///
+    /// Each look lets it do everything else it can do. Whatever it writes begins the count anew.
+    fn poll_leave(&mut self, cx: &mut Context<'_>, exchange: &Exchange) -> Poll<()> {
+        if self.quiet_looks >= QUIET_LOOKS {
+            self.connection.set_leaving();
+            return Poll::Ready(());
+        }
+        self.looks += 1;
+        if exchange.is_drained() {
+            self.quiet_looks += 1;
+        }
+        if self.looks <= QUICK_LOOKS {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // The target does not even take what came along with the request.
+        self.clock.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+        let _ = self.clock.as_mut().poll(cx);
+        Poll::Pending
+    }
+
+    fn io(&mut self) -> Pin<&mut BufWriter<S>> {
+        Pin::new(self.io.as_mut().expect("only dropping takes it"))
     }
 
     fn note_passed(&mut self) {
@@ -229,6 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
     }
 
     fn after_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.quiet_looks = 0;
         if written.is_ready() {
             self.progress.write_blocked_since = None;
             return written;
@@ -257,7 +310,7 @@ fn socket_digest(connection: &EdgeConnection, negotiated: &Negotiated) -> Socket
     digest
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
+impl<S: Io> AsyncRead for EdgeIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -270,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
             return self.poll_read_guarded(cx, buf);
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = self.io().poll_read(cx, buf);
         if read.is_pending() {
             return self.poll_end(cx).map(|_| Ok(()));
         }
@@ -281,7 +334,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
+impl<S: Io> AsyncWrite for EdgeIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
@@ -291,12 +344,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        let flushed = self.io().poll_flush(cx);
         self.after_write(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = Pin::new(&mut self.io).poll_shutdown(cx);
+        if self.connection.is_leaving() {
+            return Poll::Ready(Ok(()));
+        }
+        let closed = self.io().poll_shutdown(cx);
         self.after_write(cx, closed)
     }
 
@@ -308,30 +364,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
         if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let written = self.io().poll_write_vectored(cx, bufs);
         self.after_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+}
+
+impl<S: Io> Drop for EdgeIo<S> {
+    fn drop(&mut self) {
+        if self.connection.is_leaving()
+            && let Some(io) = self.io.take()
+        {
+            // Without a buffer that has served its time.
+            let client: Box<dyn Io> = if io.buffer().is_empty() {
+                Box::new(io.into_inner())
+            } else {
+                Box::new(io)
+            };
+            self.connection.keep_client(client);
+        }
     }
 }
 
 #[async_trait]
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Shutdown for EdgeIo<S> {
+impl<S: Io> Shutdown for EdgeIo<S> {
     async fn shutdown(&mut self) {
         // The client may be gone already; there is nobody to tell.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> UniqueID for EdgeIo<S> {
+impl<S: Io> UniqueID for EdgeIo<S> {
     fn id(&self) -> i32 {
         self.negotiated.fd
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> Ssl for EdgeIo<S> {
+impl<S: Io> Ssl for EdgeIo<S> {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
         Some(Arc::clone(&self.ssl))
     }
@@ -341,7 +413,7 @@ impl<S: AsyncRead + AsyncWrite> Ssl for EdgeIo<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> GetTimingDigest for EdgeIo<S> {
+impl<S: Io> GetTimingDigest for EdgeIo<S> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         vec![Some(TimingDigest {
             established_ts: self.since,
@@ -351,20 +423,20 @@ impl<S: AsyncRead + AsyncWrite> GetTimingDigest for EdgeIo<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> GetProxyDigest for EdgeIo<S> {
+impl<S: Io> GetProxyDigest for EdgeIo<S> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         Some(Arc::clone(&self.proxy))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> GetSocketDigest for EdgeIo<S> {
+impl<S: Io> GetSocketDigest for EdgeIo<S> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.socket))
     }
 }
 
 #[async_trait]
-impl<S: AsyncRead + AsyncWrite + Send> Peek for EdgeIo<S> {}
+impl<S: Io> Peek for EdgeIo<S> {}
 
 #[cfg(test)]
 mod tests;

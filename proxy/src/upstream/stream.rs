@@ -28,6 +28,9 @@ use super::exchange::Exchange;
 use super::pool::UpstreamIo;
 use super::target::Target;
 
+/// Reads to put off; each lets the engine pass on what it has for the target.
+const PUT_OFF: u32 = 2;
+
 /// Names a loan, and tells whether its stream has carried requests before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionId(i32);
@@ -63,6 +66,8 @@ pub(crate) struct LoanedStream {
     id: ConnectionId,
     since: SystemTime,
     clean: bool,
+    /// Reads that were put off since the end of an upgrading request.
+    put_off: u32,
     patience: Patience,
 }
 
@@ -82,8 +87,23 @@ impl LoanedStream {
             id,
             since: SystemTime::now(),
             clean: false,
+            put_off: 0,
             patience: Patience::new(head_timeout, exchange),
         }
+    }
+
+    /// The engine takes the end of a request that it passes on after a switch of protocols for the end of all. A fast
+    /// target's answer has to wait until that end has gone.
+    fn is_early(&mut self, cx: &Context<'_>) -> bool {
+        let exchange = &self.patience.exchange;
+        if !exchange.is_upgrading() || self.put_off == PUT_OFF {
+            return false;
+        }
+        if exchange.is_sent() {
+            self.put_off += 1;
+            cx.waker().wake_by_ref();
+        }
+        true
     }
 
     fn io(&mut self) -> Pin<&mut UpstreamIo> {
@@ -93,7 +113,13 @@ impl LoanedStream {
 
 impl Drop for LoanedStream {
     fn drop(&mut self) {
-        if let Some(io) = self.io.take().filter(|io| self.clean && io.buffer().is_empty()) {
+        let Some(io) = self.io.take() else { return };
+        let empty = io.buffer().is_empty();
+        if self.patience.exchange.is_switched() {
+            // Without a buffer that has served its time.
+            let io = if empty { io.into_inner() } else { Box::new(io) };
+            self.patience.exchange.leave(io);
+        } else if self.clean && empty {
             self.target.put_idle(io);
         }
     }
@@ -108,6 +134,14 @@ impl AsyncRead for LoanedStream {
         // The engine's look before pooling: one byte, and a waker that wakes nobody. Its identity cannot
         // be compared, because every crate has its own copy of the no-op vtable.
         let look = buf.remaining() == 1 && cx.waker().data().is_null();
+        if self.patience.exchange.is_switched() {
+            // What the target says from here on is not for the engine; the client's side ends the wait.
+            self.patience.exchange.set_drained();
+            return if look { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        if self.is_early(cx) {
+            return self.patience.poll_expired(cx).map(Err);
+        }
         match self.io().poll_read(cx, buf) {
             Poll::Pending if look => {
                 self.clean = true;
@@ -133,6 +167,9 @@ impl AsyncWrite for LoanedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.patience.exchange.is_switched() {
+            return self.io().poll_flush(cx);
+        }
         self.io().poll_shutdown(cx)
     }
 }
@@ -201,7 +238,7 @@ impl fmt::Debug for LoanedStream {
 impl Shutdown for LoanedStream {
     async fn shutdown(&mut self) {
         // The far side may be gone already; there is nobody to tell.
-        let _ = self.io().shutdown().await;
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
