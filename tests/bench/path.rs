@@ -53,6 +53,8 @@ struct Sample {
     edge: f64,
     /// CPU of the agent, in the same unit.
     agent: f64,
+    /// Resident megabytes of the program that ends TLS, right after the work.
+    rss: f64,
     /// Requests or megabytes a second.
     rate: f64,
     /// 99th percentile of the time that a request took, in milliseconds, where the client tells it.
@@ -86,10 +88,11 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
         }
         subjects.rotate_left(1);
     }
-    Ok(report(&programs, before, &Samples(samples)))
+    let agent = programs.ours.agent();
+    Ok(report(agent, before, &Samples(samples)))
 }
 
-fn report(programs: &Programs, before: [f64; 3], samples: &Samples) -> Report {
+fn report(agent_after: Usage, before: [f64; 3], samples: &Samples) -> Report {
     let mut report = Report::new("path");
     for (work, name) in [(Work::H1Small, "h1_small"), (Work::H2Small, "h2_small")] {
         samples
@@ -118,19 +121,26 @@ fn report(programs: &Programs, before: [f64; 3], samples: &Samples) -> Report {
             )
             .bar(Bar::AtMost(3.0));
     }
-    let after = |subject| programs.edge(subject).rss_mb();
     report
-        .row("path.edge_rss_mb", "MB", after(Subject::Ours))
-        .beside("nginx", after(Subject::Nginx))
-        .beside("caddy", after(Subject::Caddy))
+        .row(
+            "path.edge_rss_mb",
+            "MB",
+            samples.memory_after_round(Subject::Ours),
+        )
+        .beside("nginx", samples.memory_after_round(Subject::Nginx))
+        .beside("caddy", samples.memory_after_round(Subject::Caddy))
         .bar(Bar::AtMost(60.0));
+    report
+        .row("path.edge_rss_peak_mb", "MB", samples.most_memory(Subject::Ours))
+        .beside("nginx", samples.most_memory(Subject::Nginx))
+        .beside("caddy", samples.most_memory(Subject::Caddy));
 
     let [ours, nginx, caddy] = before;
     report
         .row("path.edge_rss_before_mb", "MB", ours)
         .beside("nginx", nginx)
         .beside("caddy", caddy);
-    report.row("path.agent_rss_mb", "MB", programs.ours.agent().rss_mb());
+    report.row("path.agent_rss_mb", "MB", agent_after.rss_mb());
     report.row("path.h2_small.agent_cpu_us", "us/request", agent(Work::H2Small));
     samples.compare(
         &mut report,
@@ -179,10 +189,12 @@ impl Programs {
     async fn sample(&self, subject: Subject, work: Work) -> anyhow::Result<Sample> {
         let (edge, agent) = (self.edge(subject), self.agent(subject));
         let done = self.client.run(self.port(subject), work).await?;
+        let after = self.edge(subject);
         Ok(Sample {
             subject,
             work,
-            edge: self.edge(subject).cpu_since(edge) / done.amount * work.scale(),
+            edge: after.cpu_since(edge) / done.amount * work.scale(),
+            rss: after.rss_mb(),
             agent: self.agent(subject).cpu_since(agent) / done.amount * work.scale(),
             rate: done.rate,
             p99: done.p99,
@@ -207,6 +219,22 @@ impl Samples {
         median(own.map(figure).collect())
     }
 
+    /// The most memory that a program had right after the last work of a round.
+    fn memory_after_round(&self, subject: Subject) -> f64 {
+        let last = Work::ALL.last().copied();
+        let own = self
+            .0
+            .iter()
+            .filter(|s| s.subject == subject && Some(s.work) == last);
+        own.map(|s| s.rss).fold(f64::NAN, f64::max)
+    }
+
+    /// The most memory that a program had right after any piece of work.
+    fn most_memory(&self, subject: Subject) -> f64 {
+        let own = self.0.iter().filter(|s| s.subject == subject);
+        own.map(|s| s.rss).fold(f64::NAN, f64::max)
+    }
+
     /// Adds a row of all three.
     fn compare<'a>(
         &self,
@@ -229,10 +257,11 @@ impl fmt::Display for Sample {
         let unit = if self.work.is_bulk() { "s/GB" } else { "us/request" };
         write!(
             f,
-            "{:?} {}: edge {:.2} {unit}, agent {:.2} {unit}, {:.0} {}",
+            "{:?} {}: edge {:.2} {unit}, {:.0} MB, agent {:.2} {unit}, {:.0} {}",
             self.subject,
             self.work.name(),
             self.edge,
+            self.rss,
             self.agent,
             self.rate,
             self.work.rate_unit(),
