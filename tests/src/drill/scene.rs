@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
+use super::INTERVAL;
 use super::dice::Dice;
 use super::disk::Disk;
 use super::fault::Fault;
@@ -24,6 +25,9 @@ const SPARE_DESCRIPTORS: u64 = 48;
 
 /// Clients that come beyond that.
 const TOO_MANY: u64 = 48;
+
+/// Longest wait until descriptors are used up.
+const TAKES_HOLD: Duration = Duration::from_secs(20);
 
 /// Clients of each version that read nothing.
 const SILENT_CLIENTS: usize = 12;
@@ -194,16 +198,12 @@ impl Scene {
                 std::future::pending::<()>().await;
             });
         }
-        tokio::time::sleep(hold).await;
-        let used = Vitals::read(pid).descriptors;
-        idle.shutdown().await;
-        if used + 2 >= limit {
-            Ok(format!("{used} of {limit} in use"))
-        } else {
-            Err(format!(
-                "the fault did not take hold: {used} of {limit} descriptors in use"
-            ))
+        let used = used_up(pid, limit).await;
+        if used.is_ok() {
+            tokio::time::sleep(hold).await;
         }
+        idle.shutdown().await;
+        used
     }
 }
 
@@ -218,6 +218,23 @@ async fn interrupt(forwarder: &Forwarder, flow: Flow, hold: Duration) {
     forwarder.set(flow);
     tokio::time::sleep(hold).await;
     forwarder.set(Flow::Open);
+}
+
+/// Waits until a process has no descriptors left.
+async fn used_up(pid: u32, limit: u64) -> Result<String, String> {
+    let deadline = Instant::now() + TAKES_HOLD;
+    loop {
+        let used = Vitals::read(pid).descriptors;
+        if used + 2 >= limit {
+            return Ok(format!("{used} of {limit} in use"));
+        }
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "the fault did not take hold: {used} of {limit} descriptors in use"
+            ));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
 }
 
 /// The soft limit of a process.
