@@ -7,11 +7,13 @@
 mod changes;
 mod fleet;
 mod lookup;
+mod ports;
 mod probe;
 mod start;
 
 use self::changes::Changes;
 use self::fleet::Fleet;
+use self::ports::Ports;
 use self::start::{Answers, Start};
 use crate::report::{Bar, Report};
 
@@ -43,6 +45,7 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
         );
     }
     write_changes(&mut report, &changes::measure(&mut fleet).await?);
+    write_ports(&mut report, ports::measure(&fleet).await?);
     Ok(report)
 }
 
@@ -59,6 +62,7 @@ fn write_start(report: &mut Report, name: &str, start: &Start, answers: &Answers
     row("management_cpu_s", "s", start.management_cpu, None);
     row("settled_s", "s", start.settled, None);
     row("rss_mb", "MB", start.rss_mb, None);
+    row("management_rss_mb", "MB", start.management_rss_mb, None);
     row("first_answer_s", "s", answers.first, None);
     row("last_answer_s", "s", answers.last, None);
     let pages = ["first_page_s", "middle_page_s", "last_page_s"];
@@ -91,4 +95,16 @@ fn write_changes(report: &mut Report, changes: &Changes) {
     }
     report.row("change.10k.probe_ms", "ms", changes.probe.median());
     report.row("change.10k.management_cpu_ms", "ms", changes.management_cpu_ms);
+}
+
+fn write_ports(report: &mut Report, ports: Ports) {
+    for (name, cpu) in [("1", ports.few), ("3k", ports.many)] {
+        for (part, figure) in [
+            ("management", cpu.management),
+            ("proxy", cpu.proxy),
+            ("agent", cpu.agent),
+        ] {
+            report.row(format!("ports.{name}.create_{part}_cpu_ms"), "ms", figure);
+        }
+    }
 }

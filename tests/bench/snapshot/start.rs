@@ -34,6 +34,8 @@ pub(super) struct Start {
     pub(super) settled: f64,
     /// Memory of the proxy at rest.
     pub(super) rss_mb: f64,
+    /// Memory of management at rest.
+    pub(super) management_rss_mb: f64,
 }
 
 /// When services answered first, in seconds since the start of the process.
@@ -58,14 +60,15 @@ pub(super) async fn undisturbed(fleet: &mut Fleet) -> anyhow::Result<Start> {
     wait_until_complete(health).await?;
     let (wall, until_complete) = (begin.elapsed(), fleet.proxy());
     fleet.settle(&[Part::Proxy, Part::Management]).await?;
-    let rested = fleet.proxy();
+    let (rested, beside) = (fleet.proxy(), fleet.management());
     Ok(Start {
         wall: wall.as_secs_f64(),
         cpu_until_complete: until_complete.cpu.as_secs_f64(),
         cpu: rested.cpu.as_secs_f64(),
-        management_cpu: fleet.management().cpu_since(management),
+        management_cpu: beside.cpu_since(management),
         settled: begin.elapsed().as_secs_f64(),
         rss_mb: rested.rss_mb(),
+        management_rss_mb: beside.rss_mb(),
     })
 }
 
