@@ -44,6 +44,9 @@ const REQUESTS: Kind = Kind::new("requests", ASKING);
 const KINDS: [Kind; 5] = [DOWN, UP, DOWN_16, UP_16, REQUESTS];
 const PAIRINGS: [Pairing; 3] = [Pairing::OursToKernel, Pairing::Kernel, Pairing::Ours];
 
+/// A figure of one measurement.
+type Figure = fn(&Outcome) -> f64;
+
 /// What all trials told.
 #[derive(Debug, Default)]
 struct Figures(BTreeMap<(Kind, Pairing), Vec<Outcome>>);
@@ -110,7 +113,7 @@ fn report(figures: &Figures, paced: &Outcome) -> Report {
         .beside("wireguard_go_tun", per_gb(Pairing::Kernel))
         .beside("both_ours", per_gb(Pairing::Ours))
         .bar(Bar::AtMost(1.3));
-    let rows: [(&str, &str, fn(&Outcome) -> f64); 3] = [
+    let rows: [(&str, &str, Figure); 3] = [
         ("tunnel.request_cpu_us", "µs", Outcome::request_cpu_us),
         ("tunnel.requests", "1/s", Outcome::requests_per_second),
         ("tunnel.request_p99_ms", "ms", Outcome::p99_ms),
@@ -134,7 +137,7 @@ fn report(figures: &Figures, paced: &Outcome) -> Report {
 
 /// Rows of one kind of transfer: speed, and CPU time of the client's side.
 fn compare(report: &mut Report, figures: &Figures, id: &str, kind: Kind) {
-    let rows: [(&str, &str, fn(&Outcome) -> f64); 2] = [
+    let rows: [(&str, &str, Figure); 2] = [
         ("", "Mbit/s", Outcome::megabits),
         (".cpu_s_per_gb", "s/GB", Outcome::cpu_s_per_gb),
     ];
@@ -162,7 +165,7 @@ impl Figures {
         self.0.entry((kind, pairing)).or_default().push(outcome);
     }
 
-    fn median(&self, kind: Kind, pairing: Pairing, of: fn(&Outcome) -> f64) -> f64 {
+    fn median(&self, kind: Kind, pairing: Pairing, of: Figure) -> f64 {
         let outcomes = self.0.get(&(kind, pairing));
         median(outcomes.into_iter().flatten().map(of).collect())
     }
