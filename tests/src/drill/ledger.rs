@@ -113,14 +113,15 @@ impl Ledger {
         }
     }
 
-    /// A part of something long arrived.
-    pub(super) fn handle_progress(&mut self, lane: usize, now: Instant) {
+    /// A part of something long that began then arrived. It may come from a buffer on this side, so that only what
+    /// was begun after the fault shows that the lane has recovered.
+    pub(super) fn handle_progress(&mut self, lane: usize, begun: Instant, now: Instant) {
         let healed = self.healed;
         let Some(lane) = self.lanes.get_mut(lane) else {
             return;
         };
         lane.succeed(now);
-        if healed.is_some_and(|healed| now >= healed) {
+        if healed.is_some_and(|healed| begun >= healed) {
             lane.recovered.get_or_insert(now);
         }
     }
@@ -245,7 +246,9 @@ mod tests {
         ledger.heal(at(start, 10));
 
         ledger.handle_success(first, at(start, 9), at(start, 11));
-        ledger.handle_progress(second, at(start, 12));
+        ledger.handle_progress(second, at(start, 9), at(start, 11));
+        assert!(ledger.recovered().unwrap_err().contains("second"));
+        ledger.handle_progress(second, at(start, 11), at(start, 12));
         assert!(ledger.recovered().unwrap_err().contains("first"));
         ledger.handle_success(first, at(start, 13), at(start, 14));
 

@@ -112,8 +112,9 @@ impl Log {
     }
 
     /// Writes down that a part of something long arrived.
-    fn progress(&self) {
-        self.ledger.lock().handle_progress(self.lane, Instant::now());
+    fn progress(&self, begun: Instant) {
+        let now = Instant::now();
+        self.ledger.lock().handle_progress(self.lane, begun, now);
     }
 }
 

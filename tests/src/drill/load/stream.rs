@@ -17,8 +17,8 @@ pub(super) const CHANNEL: &str = "drill";
 /// Between two events.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Bytes of a download: at its pace it takes three seconds.
-const DOWNLOAD: u64 = 3 << 20;
+/// Bytes of a download: at its pace it takes a second.
+const DOWNLOAD: u64 = 1 << 20;
 
 /// Bytes of an upload: at its pace it takes a quarter of a second.
 const UPLOAD: u64 = 1 << 18;
@@ -71,6 +71,7 @@ pub(super) async fn download(log: Log, target: Target) {
 }
 
 async fn download_once(log: &Log, target: &Target, payload: Payload, seed: u64) -> Result<(), String> {
+    let begun = Instant::now();
     let answer = patiently(open(target, &format!("/bytes/{seed}/{DOWNLOAD}"))).await?;
     let mut chunks = answer.bytes_stream();
     let mut hash = Sha256::new();
@@ -78,7 +79,7 @@ async fn download_once(log: &Log, target: &Target, payload: Payload, seed: u64) 
         let next = patiently(async { Ok(chunks.next().await) });
         let Some(chunk) = next.await? else { break };
         let chunk = chunk.map_err(|error| chain(&error))?;
-        log.progress();
+        log.progress(begun);
         hash.update(&chunk);
         tokio::time::sleep(time_for(chunk.len())).await;
     }
