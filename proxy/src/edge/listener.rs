@@ -24,7 +24,7 @@ use super::proxy_protocol::{self, AnnouncementError};
 use super::shares::Shares;
 use super::stream::{EdgeIo, Negotiated};
 use super::tls::{EdgeTls, HandshakeError};
-use super::workers::{Place, Workers};
+use super::workers::{self, Workers};
 use crate::errors;
 use crate::handler::{Handler, ProxyProtocol};
 
@@ -120,8 +120,8 @@ impl Edge {
                     let place = self.workers.place();
                     let runtime = place.runtime().clone();
                     let served = async move {
-                        edge.connection(tcp, peer, &place).await;
-                        drop((permit, share));
+                        edge.connection(tcp, peer).await;
+                        drop((permit, share, place));
                     };
                     self.tracker.spawn_on(served, &runtime);
                 }
@@ -170,10 +170,10 @@ impl Edge {
         Ok((tcp, peer, permit))
     }
 
-    async fn connection(&self, tcp: TcpStream, peer: SocketAddr, place: &Place) {
+    async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
         let served = tokio::select! {
             () = self.hard.cancelled() => return,
-            handshaken = Box::pin(self.handshake(tcp, peer, place)) => handshaken,
+            handshaken = Box::pin(self.handshake(tcp, peer)) => handshaken,
         };
         match served {
             Ok(Some(io)) => {
@@ -196,9 +196,8 @@ impl Edge {
         &self,
         tcp: TcpStream,
         mut peer: SocketAddr,
-        place: &Place,
     ) -> Result<Option<EdgeIo<TlsStream<TcpStream>>>, ConnectionError> {
-        let mut tcp = place.adopt(tcp)?;
+        let mut tcp = workers::adopt(tcp)?;
         tcp.set_nodelay(true)?;
         watch(&tcp)?;
         let local = tcp.local_addr()?;

@@ -82,11 +82,11 @@ impl Place {
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
+}
 
-    /// Lets the worker watch a socket that another runtime accepted. Call it on the worker.
-    pub(crate) fn adopt(&self, tcp: TcpStream) -> io::Result<TcpStream> {
-        TcpStream::from_std(tcp.into_std()?)
-    }
+/// Lets the current runtime watch a socket that another one accepted.
+pub(crate) fn adopt(tcp: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(tcp.into_std()?)
 }
 
 impl Drop for Place {
