@@ -47,7 +47,8 @@ async fn idle_connections_are_cheap() {
         for (from, to) in [(0, 1), (1, 0)] {
             let [from, to] = ends.get_disjoint_mut([from, to]).unwrap();
             let (sent, got) = tokio::join!(from.write_all(&bytes), to.read_exact(&mut received));
-            (sent.unwrap(), got.unwrap());
+            sent.unwrap();
+            got.unwrap();
         }
         streams.push(ends);
     }

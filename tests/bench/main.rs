@@ -4,6 +4,8 @@
 //! `target/bench/NAME.json` for whoever compares runs. `scripts/bench` installs what they need, builds, and
 //! starts this program; `docs/performance.md` tells the method.
 
+#![expect(clippy::print_stdout, reason = "the tables go to standard output")]
+
 mod idle;
 mod loss;
 mod netns;

@@ -128,7 +128,7 @@ impl Link {
         }
     }
 
-    pub(crate) async fn listen(&self, at: SocketAddr) -> anyhow::Result<Listener> {
+    pub(crate) fn listen(&self, at: SocketAddr) -> anyhow::Result<Listener> {
         match self {
             Self::Kernel { congestion } => {
                 let socket = socket(at, congestion.as_deref())?;

@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 #[derive(Debug)]
 struct Way {
     from: Port,
-    under_way: VecDeque<Batch>,
+    waiting: VecDeque<Batch>,
     bytes: usize,
 }
 
@@ -98,13 +98,13 @@ impl Way {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         Ok(Self {
             from: Port { socket, state },
-            under_way: VecDeque::new(),
+            waiting: VecDeque::new(),
             bytes: 0,
         })
     }
 
     fn due(&self) -> Option<Instant> {
-        self.under_way.front().map(|batch| batch.due)
+        self.waiting.front().map(|batch| batch.due)
     }
 
     /// Takes what arrived; says who sent it.
@@ -128,7 +128,7 @@ impl Way {
             }
             if !contents.is_empty() && self.bytes + contents.len() <= CAPACITY {
                 self.bytes += contents.len();
-                self.under_way.push_back(Batch {
+                self.waiting.push_back(Batch {
                     due,
                     stride,
                     contents,
@@ -141,7 +141,7 @@ impl Way {
     /// Sends what has been under way for long enough.
     fn pass(&mut self, through: &Port, to: SocketAddr) {
         let now = Instant::now();
-        while let Some(batch) = self.under_way.pop_front_if(|batch| batch.due <= now) {
+        while let Some(batch) = self.waiting.pop_front_if(|batch| batch.due <= now) {
             self.bytes -= batch.contents.len();
             // A full socket loses the batch, as a full queue on a path would.
             let _ = through.send(to, &batch);

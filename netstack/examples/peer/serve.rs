@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let link = Link::new(arguments.link)?;
-    let mut listener = link.listen(arguments.listen).await?;
+    let mut listener = link.listen(arguments.listen)?;
     let sunk = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     tasks.spawn(counter::serve(arguments.counter, Arc::clone(&sunk)));

@@ -123,7 +123,7 @@ fn data_behind_the_end_is_ignored() {
             evil.say(said, payload);
         }
 
-        let mut read = || {
+        let read = || {
             stream
                 .poll_read(&mut context(), &mut [0; 100])
                 .map(Result::unwrap)

@@ -34,7 +34,7 @@ const CASES: u64 = 300;
 /// Until the routes are management's mappings, once the faults ceased: the longest wait for a stream, a snapshot.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Until the tunnel of an account without services is closed.
-const LINGERING: Duration = Duration::from_secs(60);
+const LINGERING: Duration = Duration::from_mins(1);
 
 #[tokio::test(start_paused = true)]
 async fn routes_follow_management_whatever_happens_to_the_stream() {

@@ -75,7 +75,9 @@ impl Management {
             .chunks(size)
             .map(|ids| {
                 let mut message = MappingBatch::default();
-                ids.iter().for_each(|id| self.say(id, &mut message));
+                for id in ids {
+                    self.say(id, &mut message);
+                }
                 message
             })
             .collect();
@@ -127,7 +129,9 @@ impl Management {
     pub(super) fn remove_all(&mut self) {
         let ids: Vec<ServiceId> = std::mem::take(&mut self.services).into_keys().collect();
         let mut message = MappingBatch::default();
-        ids.iter().for_each(|id| self.say(id, &mut message));
+        for id in &ids {
+            self.say(id, &mut message);
+        }
         if let Some(stream) = &mut self.stream {
             stream.push_back(message);
         }
