@@ -164,7 +164,7 @@ impl Table {
                 self.seal(&packet);
             }
             4 => {
-                let packet = self.draft.other(ADDRESSES, input);
+                let packet = packets::other(ADDRESSES, input);
                 self.seal(&packet);
             }
             5 => self.wait(Duration::from_millis(u64::from(input.word()))),

@@ -79,23 +79,6 @@ impl Draft {
         packet(addresses, flow.v6, TCP, tcp)
     }
 
-    /// A packet of any protocol.
-    pub(super) fn other(&self, addresses: Addresses, input: &mut Input<'_>) -> Vec<u8> {
-        let (shape, protocol) = (input.byte(), input.byte());
-        let len = usize::from(input.word() % 1500);
-        let mut body = input.bytes(len).to_vec();
-        if shape & 2 != 0 {
-            body.resize(len, 0);
-        }
-        let mut packet = packet(addresses, shape & 1 != 0, protocol, body);
-        if shape & 4 != 0
-            && let Some(byte) = packet.get_mut(usize::from(input.byte() % 40))
-        {
-            *byte = input.byte();
-        }
-        packet
-    }
-
     /// Follows what the node says.
     pub(super) fn hear(&mut self, addresses: Addresses, packet: &[u8]) {
         let v6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
@@ -193,6 +176,23 @@ fn low(number: u32) -> u8 {
     number.to_le_bytes()[0]
 }
 
+/// A packet of any protocol.
+pub(super) fn other(addresses: Addresses, input: &mut Input<'_>) -> Vec<u8> {
+    let (shape, protocol) = (input.byte(), input.byte());
+    let len = usize::from(input.word() % 1500);
+    let mut body = input.bytes(len).to_vec();
+    if shape & 2 != 0 {
+        body.resize(len, 0);
+    }
+    let mut packet = packet(addresses, shape & 1 != 0, protocol, body);
+    if shape & 4 != 0
+        && let Some(byte) = packet.get_mut(usize::from(input.byte() % 40))
+    {
+        *byte = input.byte();
+    }
+    packet
+}
+
 /// A distance from where it should be: none, small in both directions, or anything.
 fn offset(input: &mut Input<'_>, wanted: bool) -> u32 {
     if !wanted {
@@ -209,9 +209,7 @@ fn offset(input: &mut Input<'_>, wanted: bool) -> u32 {
 /// Options with a length that the header can say.
 fn padded(options: &[u8]) -> Vec<u8> {
     let mut options = options.to_vec();
-    while options.len() % 4 != 0 {
-        options.push(0);
-    }
+    options.resize(options.len().next_multiple_of(4), 0);
     options
 }
 
