@@ -2,19 +2,34 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use meshgate_proto::AccessLog;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::control::ManagementClient;
+use crate::control::{AccessLogLine, ManagementClient};
 
 /// Lines that wait for a sender; more are dropped and counted.
 const QUEUE: usize = 4096;
 
-/// Senders that share one connection. What they do not keep up with fills the queue.
-const SENDERS: usize = 8;
+/// Lines that are sent together.
+const BATCH: usize = 256;
+
+/// How long a line waits for others.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// Bytes of the lines in one message; management takes twice as many.
+const MESSAGE: usize = 512 * 1024;
+
+/// Calls at once when lines are sent one by one. What they do not keep up with fills the queue.
+const AT_ONCE: usize = 8;
+
+/// After this long, a management server that did not know how to take several lines is asked again.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
 
 /// Takes lines. Cheap to clone; never blocks.
 #[derive(Clone, Debug)]
@@ -63,7 +78,8 @@ impl AccessLogSink {
 
 /// Sends lines until `stop` and what is queued then until the queue is empty or `hard_stop`.
 ///
-/// A line that management does not take is dropped: sending it again would hold up the ones behind it.
+/// Lines are gathered for a moment and sent together. A management server that takes them only one by one gets them
+/// so. A line that it does not take is dropped: sending it again would hold up the ones behind it.
 pub(crate) fn send(
     lines: Lines,
     client: &ManagementClient,
@@ -71,22 +87,20 @@ pub(crate) fn send(
     tasks: &TaskTracker,
     stops: &Stops,
 ) {
-    let lines = Arc::new(Mutex::new(lines.0));
-    for _ in 0..SENDERS {
-        let sender = Sender {
-            lines: Arc::clone(&lines),
-            client: client.clone(),
-            dropped: Arc::clone(&sink.dropped),
-            stop: stops.soft.clone(),
-        };
-        let hard = stops.hard.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = hard.cancelled() => {}
-                () = sender.run() => {}
-            }
-        });
-    }
+    let sender = Sender {
+        lines: lines.0,
+        client: client.clone(),
+        dropped: Arc::clone(&sink.dropped),
+        stop: stops.soft.clone(),
+        one_by_one_until: None,
+    };
+    let hard = stops.hard.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = hard.cancelled() => {}
+            () = sender.run() => {}
+        }
+    });
 }
 
 /// When senders end.
@@ -99,28 +113,91 @@ pub(crate) struct Stops {
 }
 
 struct Sender {
-    lines: Arc<Mutex<mpsc::Receiver<AccessLog>>>,
+    lines: mpsc::Receiver<AccessLog>,
     client: ManagementClient,
     dropped: Arc<AtomicU64>,
     stop: CancellationToken,
+    /// Set when management does not know how to take several lines.
+    one_by_one_until: Option<Instant>,
 }
 
 impl Sender {
-    async fn run(&self) {
-        while let Some(line) = self.next().await {
-            if let Err(error) = self.client.send_access_log(line).await {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = %error, "Access log line was not taken");
+    async fn run(mut self) {
+        let mut gathered = Vec::with_capacity(BATCH);
+        while self.gather(&mut gathered).await {
+            let lines: Vec<AccessLogLine> = gathered.drain(..).map(AccessLogLine::from).collect();
+            let mut rest = &lines[..];
+            while !rest.is_empty() {
+                let (message, behind) = rest.split_at(fitting(rest));
+                self.send(message).await;
+                rest = behind;
             }
         }
     }
 
-    async fn next(&self) -> Option<AccessLog> {
-        let mut lines = self.lines.lock().await;
+    /// Waits for a line and gathers those that follow soon; false when none will come.
+    async fn gather(&mut self, gathered: &mut Vec<AccessLog>) -> bool {
         tokio::select! {
             biased;
-            line = lines.recv() => line,
-            () = self.stop.cancelled() => lines.try_recv().ok(),
+            _ = self.lines.recv_many(gathered, BATCH) => {}
+            () = self.stop.cancelled() => {
+                while gathered.len() < BATCH && let Ok(line) = self.lines.try_recv() {
+                    gathered.push(line);
+                }
+            }
+        }
+        let window = tokio::time::sleep(WINDOW);
+        tokio::pin!(window);
+        while !gathered.is_empty() && gathered.len() < BATCH {
+            let room = BATCH - gathered.len();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                () = &mut window => break,
+                taken = self.lines.recv_many(gathered, room) => if taken == 0 { break },
+            }
+        }
+        !gathered.is_empty()
+    }
+
+    async fn send(&mut self, lines: &[AccessLogLine]) {
+        if self.one_by_one_until.is_some_and(|until| Instant::now() < until) {
+            return self.send_one_by_one(lines).await;
+        }
+        match self.client.send_access_logs(lines).await {
+            Ok(refused) => self.lose(refused),
+            Err(error) if error.is_unknown_call() => {
+                self.one_by_one_until = Some(Instant::now() + ASK_AGAIN);
+                self.send_one_by_one(lines).await;
+            }
+            Err(error) => {
+                self.lose(lines.len() as u64);
+                tracing::debug!(error = %error, "Access log lines were not taken");
+            }
         }
     }
+
+    async fn send_one_by_one(&self, lines: &[AccessLogLine]) {
+        let each = stream::iter(lines).for_each_concurrent(AT_ONCE, async |line| {
+            if let Err(error) = self.client.send_access_log(line.clone()).await {
+                self.lose(1);
+                tracing::debug!(error = %error, "Access log line was not taken");
+            }
+        });
+        each.await;
+    }
+
+    fn lose(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
+/// How many of the lines one message holds; at least one.
+fn fitting(lines: &[AccessLogLine]) -> usize {
+    let mut bytes = 0;
+    let fitting = lines.iter().take_while(|line| {
+        bytes += line.encoded_len();
+        bytes <= MESSAGE
+    });
+    fitting.count().max(1)
 }

@@ -20,7 +20,7 @@ pub(crate) mod tests;
 
 pub(crate) use apply::Applier;
 pub(crate) use board::StatusBoard;
-pub(crate) use client::{ClientError, ClientSettings, ManagementClient};
+pub(crate) use client::{AccessLogLine, ClientError, ClientSettings, ManagementClient};
 pub(crate) use error::CallError;
 pub(crate) use report::Reporter;
 pub(crate) use supervise::{Control, FirstContact};

@@ -235,6 +235,14 @@ impl ProxyService for ProxyRpc {
         reports::access_log(&self.0, &caller, message).map(Response::new)
     }
 
+    async fn send_access_logs(
+        &self,
+        request: Request<pb::SendAccessLogsRequest>,
+    ) -> Result<Response<pb::SendAccessLogsResponse>, Status> {
+        let (caller, message) = authenticated(request)?;
+        reports::access_logs(&self.0, &caller, message).map(Response::new)
+    }
+
     async fn authenticate(
         &self,
         request: Request<pb::AuthenticateRequest>,

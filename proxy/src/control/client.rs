@@ -8,6 +8,7 @@ use meshgate_proto::pb::management as pb;
 use meshgate_proto::pb::management::proxy_service_client::ProxyServiceClient;
 use meshgate_proto::pb::management::sync_mappings_request::Msg;
 use meshgate_proto::{AccessLog, DomainName, ProxyHello, Secret, StatusUpdate};
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -96,6 +97,23 @@ pub(crate) struct ClientSettings<'a> {
     pub(crate) cluster: &'a DomainName,
 }
 
+/// A line of the access log as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessLogLine(pb::AccessLog);
+
+impl AccessLogLine {
+    /// Bytes that it takes in a message, without the few that frame it.
+    pub(crate) fn encoded_len(&self) -> usize {
+        self.0.encoded_len()
+    }
+}
+
+impl From<AccessLog> for AccessLogLine {
+    fn from(line: AccessLog) -> Self {
+        Self(line.into())
+    }
+}
+
 impl ManagementClient {
     /// Prepares a client; nothing is connected yet.
     pub(crate) fn new(settings: &ClientSettings<'_>) -> Result<Self, ClientError> {
@@ -177,12 +195,20 @@ impl ManagementClient {
     }
 
     /// Hands over a line of the access log.
-    pub(crate) async fn send_access_log(&self, line: AccessLog) -> Result<(), CallError> {
+    pub(crate) async fn send_access_log(&self, line: AccessLogLine) -> Result<(), CallError> {
         let mut calls = self.calls.clone();
-        let sent = calls.send_access_log(pb::SendAccessLogRequest {
-            log: Some(line.into()),
-        });
+        let sent = calls.send_access_log(pb::SendAccessLogRequest { log: Some(line.0) });
         self.within(CALL, sent).await.map(drop)
+    }
+
+    /// Hands over several lines of the access log and returns how many were refused. Only Meshgate's management
+    /// knows this call.
+    pub(crate) async fn send_access_logs(&self, lines: &[AccessLogLine]) -> Result<u64, CallError> {
+        let mut calls = self.calls.clone();
+        let logs = lines.iter().map(|line| line.0.clone()).collect();
+        let sent = calls.send_access_logs(pb::SendAccessLogsRequest { logs });
+        let answer = self.within(CALL, sent).await?;
+        Ok(answer.into_inner().refused.into())
     }
 
     /// The generated calls.

@@ -24,6 +24,11 @@ impl CallError {
         }
     }
 
+    /// True when the server does not know the call.
+    pub(crate) fn is_unknown_call(&self) -> bool {
+        self.code == Code::Unimplemented
+    }
+
     /// True when nobody answered, or not in time.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(

@@ -366,8 +366,50 @@ async fn access_log_lines_arrive_and_the_last_ones_at_the_end() {
     tasks.close();
     tasks.wait().await;
 
-    assert_eq!(server.seen().lines.len(), 200);
+    let seen = server.seen();
+    assert_eq!((seen.lines.len(), seen.batches), (200, 1));
     assert_eq!(sink.dropped(), 0);
+}
+
+#[tokio::test]
+async fn access_log_lines_go_one_by_one_to_a_server_that_knows_no_batches() {
+    let server = Server::start(Vec::new()).await;
+    server.forget_batches();
+    let (sink, lines) = AccessLogSink::new();
+    let (tasks, stops) = (TaskTracker::new(), Stops::default());
+    access_log::send(lines, &client(server.address), &sink, &tasks, &stops);
+
+    for number in 0..600 {
+        sink.push(line(number));
+    }
+    server.until(|seen| seen.lines.len() == 600).await;
+    stops.soft.cancel();
+    tasks.close();
+    tasks.wait().await;
+
+    assert_eq!((server.seen().batches, sink.dropped()), (0, 0));
+}
+
+#[tokio::test]
+async fn long_access_log_lines_are_sent_in_messages_that_management_takes() {
+    let server = Server::start(Vec::new()).await;
+    let (sink, lines) = AccessLogSink::new();
+    let (tasks, stops) = (TaskTracker::new(), Stops::default());
+    access_log::send(lines, &client(server.address), &sink, &tasks, &stops);
+
+    for number in 0..100 {
+        sink.push(meshgate_proto::AccessLog {
+            path: "/x".repeat(8 * 1024),
+            ..line(number)
+        });
+    }
+    stops.soft.cancel();
+    tasks.close();
+    tasks.wait().await;
+
+    let seen = server.seen();
+    assert_eq!((seen.lines.len(), sink.dropped()), (100, 0));
+    assert!(seen.batches >= 4, "{} messages", seen.batches);
 }
 
 #[tokio::test]

@@ -43,13 +43,13 @@ fn methods() -> Vec<Rpc> {
         },
         Rpc {
             name: "SendAccessLog",
-            request: |target| {
-                let log = Proto::new()
-                    .text(2, NO_ID)
-                    .text(3, &target.account)
-                    .text(4, &target.service);
-                Proto::new().message(1, &log.text(5, &target.domain))
-            },
+            request: access_log,
+            own: &[Some(0)],
+            scoped: true,
+        },
+        Rpc {
+            name: "SendAccessLogs",
+            request: access_log,
             own: &[Some(0)],
             scoped: true,
         },
@@ -214,6 +214,15 @@ async fn account(deployment: &Deployment) -> String {
         clients.ok_or(text)
     })
     .await
+}
+
+/// A line of the access log, or several of them: both messages hold lines in the same field.
+fn access_log(target: &Target) -> Proto {
+    let log = Proto::new()
+        .text(2, NO_ID)
+        .text(3, &target.account)
+        .text(4, &target.service);
+    Proto::new().message(1, &log.text(5, &target.domain))
 }
 
 fn hello(target: &Target) -> Proto {

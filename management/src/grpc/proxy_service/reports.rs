@@ -11,6 +11,8 @@ use crate::grpc::proxy_auth::ProxyCaller;
 use crate::store::access_logs::AccessLogRow;
 use crate::store::service_statuses::StatusReport;
 
+/// Entries in one message.
+const MAX_LOGS: usize = 512;
 const MAX_MESSAGE: usize = 1024;
 const MAX_ID: usize = 64;
 const MAX_WORD: usize = 64;
@@ -53,24 +55,56 @@ pub(super) async fn status(
     }
 }
 
-/// Queues an access log entry. Entries of unknown hosts carry no account: of a proxy that serves everybody they
-/// are nobody's and are let go.
+/// Queues an access log entry.
 pub(super) fn access_log(
     side: &ProxySide,
     caller: &ProxyCaller,
     message: pb::SendAccessLogRequest,
 ) -> Result<pb::SendAccessLogResponse, Status> {
+    queue(side, caller, message.log.unwrap_or_default())?;
+    Ok(pb::SendAccessLogResponse {})
+}
+
+/// Queues several access log entries. One that is refused does not hold up the others.
+pub(super) fn access_logs(
+    side: &ProxySide,
+    caller: &ProxyCaller,
+    message: pb::SendAccessLogsRequest,
+) -> Result<pb::SendAccessLogsResponse, Status> {
+    let sent = message.logs.len();
+    if sent > MAX_LOGS {
+        return Err(Status::invalid_argument(format!(
+            "{sent} entries in one message; at most {MAX_LOGS} are taken"
+        )));
+    }
+    let mut refused = 0;
+    let mut first = None;
+    for log in message.logs {
+        if let Err(status) = queue(side, caller, log) {
+            refused += 1;
+            first.get_or_insert(status);
+        }
+    }
+    match first {
+        Some(status) if refused == sent => Err(status),
+        _ => Ok(pb::SendAccessLogsResponse {
+            refused: u32::try_from(refused).unwrap_or(u32::MAX),
+        }),
+    }
+}
+
+/// Entries of unknown hosts carry no account: of a proxy that serves everybody they are nobody's and are let go.
+fn queue(side: &ProxySide, caller: &ProxyCaller, mut log: pb::AccessLog) -> Result<(), Status> {
     let now = side.state.clock.now();
-    let mut log = message.log.unwrap_or_default();
     let account = AccountId::new(log.account_id.clone());
     if account.is_empty() && caller.account().is_none() {
-        return Ok(pb::SendAccessLogResponse {});
+        return Ok(());
     }
     caller.scope_of(&account)?;
     log.timestamp.get_or_insert_with(|| now.into());
     let log = AccessLog::try_from(log).map_err(invalid)?;
     side.access_logs.push(entry(log, now));
-    Ok(pb::SendAccessLogResponse {})
+    Ok(())
 }
 
 /// Texts are cut to sane lengths, so that the queue's memory is bounded; a time ahead of ours becomes ours, so

@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) lines: Vec<pb::AccessLog>,
     /// Clients that calls of Authenticate named.
     pub(crate) clients: Vec<String>,
+    /// Messages with several lines of the access log.
+    pub(crate) batches: usize,
 }
 
 /// How the server behaves.
@@ -35,6 +37,7 @@ pub(crate) struct Seen {
 struct Behaviour {
     token: String,
     knows_sync: bool,
+    knows_batches: bool,
     snapshot: Vec<pb::SyncMappingsResponse>,
     live: Option<mpsc::Sender<Result<pb::SyncMappingsResponse, Status>>>,
     status_error: Option<Status>,
@@ -70,6 +73,7 @@ impl Server {
             behaviour: Mutex::new(Behaviour {
                 token: TOKEN.to_owned(),
                 knows_sync: true,
+                knows_batches: true,
                 snapshot,
                 live: None,
                 status_error: None,
@@ -127,6 +131,11 @@ impl Server {
 
     pub(crate) fn forget_sync(&self) {
         self.shared.behaviour.lock().knows_sync = false;
+    }
+
+    /// From now on, lines of the access log are only known one by one.
+    pub(crate) fn forget_batches(&self) {
+        self.shared.behaviour.lock().knows_batches = false;
     }
 
     pub(crate) fn revoke_token(&self) {
@@ -247,6 +256,22 @@ impl ProxyService for Service {
         let line = request.into_inner().log.unwrap();
         self.note(|seen| seen.lines.push(line));
         Ok(Response::new(pb::SendAccessLogResponse::default()))
+    }
+
+    async fn send_access_logs(
+        &self,
+        request: Request<pb::SendAccessLogsRequest>,
+    ) -> Result<Response<pb::SendAccessLogsResponse>, Status> {
+        self.admit(&request)?;
+        if !self.0.behaviour.lock().knows_batches {
+            return Err(Status::unimplemented("unknown method SendAccessLogs"));
+        }
+        let mut lines = request.into_inner().logs;
+        self.note(|seen| {
+            seen.batches += 1;
+            seen.lines.append(&mut lines);
+        });
+        Ok(Response::new(pb::SendAccessLogsResponse::default()))
     }
 
     async fn authenticate(

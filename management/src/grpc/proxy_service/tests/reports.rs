@@ -164,6 +164,33 @@ async fn entries_of_nobody_are_let_go_and_nonsense_is_refused() {
 }
 
 #[tokio::test]
+async fn entries_that_come_together_are_taken_or_refused_each_for_itself() {
+    let plane = Plane::start(ProxySettings::default()).await;
+    let account = plane.world.account().await;
+    let shared = plane.token(None).await;
+    let mut client = plane.client(&shared.text);
+    let good = pb::AccessLog {
+        account_id: account_text(&account),
+        ..Default::default()
+    };
+    let bad = pb::AccessLog {
+        source_ip: "nonsense".to_owned(),
+        ..good.clone()
+    };
+    let mut send = async |logs: Vec<pb::AccessLog>| {
+        let sent = client.send_access_logs(pb::SendAccessLogsRequest { logs }).await;
+        sent.map(|answer| answer.into_inner().refused)
+            .map_err(|status| status.code())
+    };
+
+    assert_eq!(send(vec![good.clone(), bad.clone(), good.clone()]).await, Ok(1));
+    assert_eq!(send(vec![bad.clone(), bad]).await, Err(Code::InvalidArgument));
+    assert_eq!(send(vec![]).await, Ok(0));
+    assert_eq!(send(vec![good; 513]).await, Err(Code::InvalidArgument));
+    assert_eq!(plane.side.access_logs().stats().accepted, 2);
+}
+
+#[tokio::test]
 async fn language_model_calls_are_not_there() {
     let plane = Plane::start(ProxySettings::default()).await;
     let token = plane.token(None).await;
