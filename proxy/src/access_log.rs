@@ -92,7 +92,7 @@ pub(crate) fn send(
         client: client.clone(),
         dropped: Arc::clone(&sink.dropped),
         stop: stops.soft.clone(),
-        one_by_one_until: None,
+        way: Way::Unknown,
     };
     let hard = stops.hard.clone();
     tasks.spawn(async move {
@@ -117,20 +117,28 @@ struct Sender {
     client: ManagementClient,
     dropped: Arc<AtomicU64>,
     stop: CancellationToken,
-    /// Set when management does not know how to take several lines.
-    one_by_one_until: Option<Instant>,
+    way: Way,
+}
+
+/// How management takes lines.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// It was not asked yet.
+    Unknown,
+    /// Several in one message.
+    Together,
+    /// Each in a call of its own; it is asked again after a while.
+    OneByOne { until: Instant },
 }
 
 impl Sender {
     async fn run(mut self) {
         let mut gathered = Vec::with_capacity(BATCH);
         while self.gather(&mut gathered).await {
-            let lines: Vec<AccessLogLine> = gathered.drain(..).map(AccessLogLine::from).collect();
-            let mut rest = &lines[..];
-            while !rest.is_empty() {
-                let (message, behind) = rest.split_at(fitting(rest));
-                self.send(message).await;
-                rest = behind;
+            let mut lines: Vec<AccessLogLine> = gathered.drain(..).map(AccessLogLine::from).collect();
+            while !lines.is_empty() {
+                let behind = lines.split_off(fitting(&lines));
+                self.send(std::mem::replace(&mut lines, behind)).await;
             }
         }
     }
@@ -160,26 +168,35 @@ impl Sender {
         !gathered.is_empty()
     }
 
-    async fn send(&mut self, lines: &[AccessLogLine]) {
-        if self.one_by_one_until.is_some_and(|until| Instant::now() < until) {
-            return self.send_one_by_one(lines).await;
-        }
+    async fn send(&mut self, lines: Vec<AccessLogLine>) {
+        let kept = match self.way {
+            Way::OneByOne { until } if Instant::now() < until => return self.send_one_by_one(lines).await,
+            Way::OneByOne { .. } | Way::Unknown => lines.clone(),
+            Way::Together => Vec::new(),
+        };
+        let count = lines.len();
         match self.client.send_access_logs(lines).await {
-            Ok(refused) => self.lose(refused),
+            Ok(refused) => {
+                self.way = Way::Together;
+                self.lose(refused);
+            }
             Err(error) if error.is_unknown_call() => {
-                self.one_by_one_until = Some(Instant::now() + ASK_AGAIN);
-                self.send_one_by_one(lines).await;
+                self.way = Way::OneByOne {
+                    until: Instant::now() + ASK_AGAIN,
+                };
+                self.lose((count - kept.len()) as u64);
+                self.send_one_by_one(kept).await;
             }
             Err(error) => {
-                self.lose(lines.len() as u64);
+                self.lose(count as u64);
                 tracing::debug!(error = %error, "Access log lines were not taken");
             }
         }
     }
 
-    async fn send_one_by_one(&self, lines: &[AccessLogLine]) {
+    async fn send_one_by_one(&self, lines: Vec<AccessLogLine>) {
         let each = stream::iter(lines).for_each_concurrent(AT_ONCE, async |line| {
-            if let Err(error) = self.client.send_access_log(line.clone()).await {
+            if let Err(error) = self.client.send_access_log(line).await {
                 self.lose(1);
                 tracing::debug!(error = %error, "Access log line was not taken");
             }

@@ -186,7 +186,7 @@ impl Deployment {
         let process = match part {
             Part::Management => self.launch_management(),
             Part::Proxy => self.launch_proxy(),
-            Part::Agent => self.launch_agent(),
+            Part::Agent => self.start_agent(self.origin.address().port()),
         };
         *self.slot(part) = Some(process);
     }
@@ -235,10 +235,11 @@ impl Deployment {
         )
     }
 
-    fn launch_agent(&self) -> Process {
+    /// Starts an agent that may reach this port of the origin's machine.
+    pub fn start_agent(&self, port: u16) -> Process {
         let management = self.detour.control(self.management_address());
         let state = self.folder.argument("agent");
-        let port = self.origin.address().port().to_string();
+        let port = port.to_string();
         let reach = [
             "agent",
             "--management-url",

@@ -203,9 +203,9 @@ impl ManagementClient {
 
     /// Hands over several lines of the access log and returns how many were refused. Only Meshgate's management
     /// knows this call.
-    pub(crate) async fn send_access_logs(&self, lines: &[AccessLogLine]) -> Result<u64, CallError> {
+    pub(crate) async fn send_access_logs(&self, lines: Vec<AccessLogLine>) -> Result<u64, CallError> {
         let mut calls = self.calls.clone();
-        let logs = lines.iter().map(|line| line.0.clone()).collect();
+        let logs = lines.into_iter().map(|line| line.0).collect();
         let sent = calls.send_access_logs(pb::SendAccessLogsRequest { logs });
         let answer = self.within(CALL, sent).await?;
         Ok(answer.into_inner().refused.into())

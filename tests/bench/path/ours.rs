@@ -1,7 +1,7 @@
 //! Management, proxy and agent, set up as a user would, with the origin published to everybody.
 
 use anyhow::{Context as _, anyhow};
-use meshgate_tests::deployment::{AGENT_NAME, Access, Deployment, Part};
+use meshgate_tests::deployment::{Access, Deployment, Part};
 use meshgate_tests::{HttpVersion, Process, eventually};
 
 use super::load::HOST;
@@ -26,7 +26,7 @@ impl Ours {
             deployment.launch(part);
             deployment.up(part).await;
         }
-        let agent = start_agent(&deployment, origin.port());
+        let agent = deployment.start_agent(origin.port());
         let mut service = deployment.service_request(SERVICE, Access::Open).await;
         let target = service.pointer_mut("/targets/0/port");
         *target.context("the request names a target")? = origin.port().into();
@@ -57,32 +57,4 @@ impl Ours {
     pub(super) fn agent(&self) -> Usage {
         Usage::of(self.agent.pid())
     }
-}
-
-/// An agent that may reach the origin's port.
-fn start_agent(deployment: &Deployment, port: u16) -> Process {
-    let management = deployment.management_url();
-    let state = deployment.folder().argument("agent");
-    let port = port.to_string();
-    let reach = [
-        "agent",
-        "--management-url",
-        &management,
-        "--setup-key",
-        &deployment.keys.setup_key,
-    ];
-    let own = [
-        "--state-dir",
-        &state,
-        "--allow-ports",
-        &port,
-        "--hostname",
-        AGENT_NAME,
-    ];
-    Process::start(
-        "agent",
-        deployment.folder().path(),
-        &[reach.as_slice(), &own].concat(),
-        &[],
-    )
 }
