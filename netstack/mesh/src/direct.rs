@@ -17,6 +17,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(150);
 const CHECK_PAUSE: Duration = Duration::from_millis(700);
 /// Quiet time after which the chosen address is dropped.
 const LOST_AFTER: Duration = Duration::from_millis(2100);
+/// An address that packets come from, but that answers none, is left alone for so long.
+const UNFIT_FOR: Duration = Duration::from_mins(1);
 /// Quiet time allowed when there is reason to doubt.
 const DOUBT: Duration = Duration::from_millis(500);
 
@@ -25,6 +27,17 @@ const DOUBT: Duration = Duration::from_millis(500);
 pub(crate) struct DirectPath {
     candidates: Vec<Candidate>,
     chosen: Option<Chosen>,
+    /// An address from which packets come, but to which none lead, and until when it is not tried again.
+    unfit: Option<(SocketAddr, Instant)>,
+}
+
+/// What came of [`DirectPath::adopt`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Adoption {
+    /// It is the path.
+    Taken,
+    /// Everything stays as it is.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -39,6 +52,8 @@ struct Chosen {
     address: SocketAddr,
     due: Instant,
     lost_at: Instant,
+    /// A probe was answered.
+    proven: bool,
 }
 
 impl DirectPath {
@@ -66,7 +81,10 @@ impl DirectPath {
     /// The peer answered a probe that went to this address.
     pub(crate) fn handle_answer(&mut self, now: Instant, address: SocketAddr) {
         match &mut self.chosen {
-            Some(chosen) if chosen.address == address => chosen.lost_at = now + LOST_AFTER,
+            Some(chosen) if chosen.address == address => {
+                chosen.lost_at = now + LOST_AFTER;
+                chosen.proven = true;
+            }
             None if self
                 .candidates
                 .iter()
@@ -77,10 +95,31 @@ impl DirectPath {
                     address,
                     due: now + CHECK_PAUSE,
                     lost_at: now + LOST_AFTER,
+                    proven: true,
                 });
             }
             Some(_) | None => {}
         }
+    }
+
+    /// Packets that only the peer can make come from here, and the netstack answers there. This becomes the path, which
+    /// has to prove itself like any other, unless it failed to do so a while ago.
+    pub(crate) fn adopt(&mut self, now: Instant, address: SocketAddr) -> Adoption {
+        if self.chosen() == Some(address) {
+            return Adoption::Taken;
+        }
+        let failed = |(unfit, until): (SocketAddr, Instant)| unfit == address && now < until;
+        if self.unfit.is_some_and(failed) {
+            return Adoption::Refused;
+        }
+        self.candidates.clear();
+        self.chosen = Some(Chosen {
+            address,
+            due: now,
+            lost_at: now + LOST_AFTER,
+            proven: false,
+        });
+        Adoption::Taken
     }
 
     /// Somebody says that the peer is gone: the path has to prove itself soon.
@@ -104,10 +143,18 @@ impl DirectPath {
         searching.into_iter().chain(watching).min()
     }
 
+    /// Addresses that are kept.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.candidates.len() + usize::from(self.chosen.is_some())
+    }
+
     /// Drops a path that stayed quiet.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.chosen.as_ref().is_some_and(|chosen| chosen.lost_at <= now) {
-            self.chosen = None;
+        if let Some(lost) = self.chosen.take_if(|chosen| chosen.lost_at <= now)
+            && !lost.proven
+        {
+            self.unfit = Some((lost.address, now + UNFIT_FOR));
         }
         self.candidates
             .retain(|candidate| candidate.probes < MAX_PROBES || candidate.due > now);
@@ -191,6 +238,22 @@ mod tests {
         assert_eq!(direct.poll_probe(start), Some(address(1)));
         direct.handle_timeout(start + DOUBT);
         assert_eq!(direct.chosen(), None);
+    }
+
+    #[test]
+    fn follows_the_peer_at_once_but_not_twice_to_where_nothing_answers() {
+        let start = Instant::now();
+        let mut direct = DirectPath::default();
+
+        assert_eq!(direct.adopt(start, address(3)), Adoption::Taken);
+        assert_eq!(direct.poll_probe(start), Some(address(3)));
+        direct.handle_timeout(start + LOST_AFTER);
+
+        assert_eq!(direct.chosen(), None);
+        assert_eq!(direct.adopt(start + LOST_AFTER, address(3)), Adoption::Refused);
+        assert_eq!(direct.adopt(start + LOST_AFTER, address(4)), Adoption::Taken);
+        let later = start + LOST_AFTER + UNFIT_FOR;
+        assert_eq!(direct.adopt(later, address(3)), Adoption::Taken);
     }
 
     fn address(port: u16) -> SocketAddr {

@@ -331,7 +331,14 @@ impl Engine {
                 self.with_peer(&wire_key(&peer), PeerConnection::handle_silent);
             }
             Event::PathWanted { peer } => self.with_peer(&wire_key(&peer), PeerConnection::handle_wake),
-            Event::EndpointChanged { .. } | Event::EndpointSeen { .. } => {}
+            Event::EndpointChanged { peer, endpoint } => self.follow(&wire_key(&peer), endpoint),
+            Event::EndpointSeen { peer, endpoint } => {
+                if self.direct.is_enabled() {
+                    self.with_peer(&wire_key(&peer), |connection, now| {
+                        connection.handle_candidate(now, endpoint);
+                    });
+                }
+            }
         }
     }
 

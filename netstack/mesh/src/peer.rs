@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rand::RngCore;
 
 pub(crate) use self::vocabulary::{Ice, Output, Reach, Role, Route};
-use crate::direct::DirectPath;
+use crate::direct::{Adoption, DirectPath};
 use crate::guard::Guard;
 
 /// A peer that left the relay may come back this soon without its streams failing.
@@ -254,6 +254,25 @@ impl PeerConnection {
         self.settle(now);
     }
 
+    /// Packets that only the peer can make came straight from this address, and the netstack answers there: whatever
+    /// was thought of the peer, it is alive and talks to us.
+    pub(crate) fn handle_endpoint_changed(&mut self, now: Instant, address: SocketAddr) {
+        if self.direct.adopt(now, address) == Adoption::Refused {
+            self.outputs.push_back(Output::Route(self.route));
+            return;
+        }
+        self.wish = Wish::Open;
+        self.set_reach(Reach::Possible);
+        let has_keys = self.link == Link::Established;
+        if !has_keys {
+            self.link = Link::Trying(None);
+        }
+        self.settle(now);
+        if !has_keys && self.role == Role::Follower {
+            self.own_move.get_or_insert(now + CHECK_AFTER);
+        }
+    }
+
     /// A datagram of the peer came through the relay although no path is open.
     pub(crate) fn handle_datagram(&mut self, now: Instant) {
         if self.presence == Presence::Unknown {
@@ -350,6 +369,12 @@ impl PeerConnection {
         };
         let others = [self.guard.deadline(), self.direct.deadline(), self.own_move];
         others.into_iter().chain([presence, link]).flatten().min()
+    }
+
+    /// Things that are kept.
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.direct.held() + self.outputs.len()
     }
 
     /// The next thing to do.

@@ -63,6 +63,11 @@ impl Direct {
         }
     }
 
+    /// Whether peers may be reached without the relay.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// Our address as peers on the way to the relay see it: the source address of packets to the relay.
     pub(super) fn learn_own_address(&mut self, relay: &[u8], port: Option<u16>) {
         self.own = None;

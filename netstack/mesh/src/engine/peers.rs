@@ -1,5 +1,6 @@
 //! The engine's half that deals with peers: their machines, timers and what the machines want done.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,6 +161,17 @@ impl Engine {
                     .netstack
                     .set_peer_online(&net_key(key), reach == Reach::Possible);
             }
+        }
+    }
+
+    /// The netstack answers a peer at another address than we told it. Without direct paths it is told again.
+    pub(super) fn follow(&mut self, key: &WgPublicKey, endpoint: SocketAddr) {
+        if self.direct.is_enabled() {
+            self.with_peer(key, |connection, now| {
+                connection.handle_endpoint_changed(now, endpoint);
+            });
+        } else if let Some(entry) = self.peers.get(key) {
+            self.set_route(key, entry.connection.route());
         }
     }
 

@@ -346,6 +346,66 @@ fn a_handshake_that_got_lost_is_repeated_on_a_direct_path_too() {
     assert!(sim.pass(1.0).contains(&Output::Initiate));
 }
 
+#[test]
+fn a_peer_given_up_is_taken_back_when_it_speaks_straight_to_us() {
+    for role in [Role::Controller, Role::Follower] {
+        let mut sim = Sim::connected(role);
+        sim.offline();
+        assert!(sim.pass(1.0).contains(&GONE));
+
+        let mut outputs = sim.endpoint_changed(3);
+        outputs.extend(sim.pass(1.0));
+
+        let direct = Output::Route(Route::Direct(address(3)));
+        assert!(
+            outputs.contains(&POSSIBLE) && outputs.contains(&direct),
+            "{outputs:?}"
+        );
+        assert!(outputs.contains(&Output::Initiate), "{outputs:?}");
+        sim.handshake();
+        assert!(sim.peer.is_connected());
+    }
+}
+
+#[test]
+fn a_peer_that_moved_is_followed_unless_nothing_leads_there() {
+    let mut sim = Sim::connected(Role::Controller);
+    sim.candidate(1);
+    sim.probe_answer(1);
+
+    assert_eq!(
+        sim.endpoint_changed(2),
+        [Output::Route(Route::Direct(address(2)))]
+    );
+    assert!(sim.pass(3.0).contains(&RELAY));
+
+    assert_eq!(sim.endpoint_changed(2), [RELAY]);
+}
+
+#[test]
+fn a_lost_renewal_of_keys_is_repeated_until_it_is_made() {
+    let mut sim = Sim::connected(Role::Follower);
+    sim.candidate(1);
+    sim.probe_answer(1);
+    sim.offline();
+    sim.online();
+    sim.candidate(1);
+    sim.probe_answer(1);
+    sim.offline();
+
+    let mut initiations = 0;
+    for _ in 0..40 {
+        sim.probe_answer(1);
+        let outputs = sim.pass(0.4);
+        initiations += outputs
+            .iter()
+            .filter(|output| **output == Output::Initiate)
+            .count();
+    }
+
+    assert!(initiations >= 3, "{initiations}");
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Input {
     RelayUp,
@@ -358,6 +418,7 @@ enum Input {
     GoIdle,
     Candidate(u16),
     ProbeAnswer(u16),
+    EndpointChanged(u16),
     Datagram,
     Handshake,
     Silent,
@@ -376,6 +437,7 @@ fn input() -> impl Strategy<Value = Input> {
         Just(Input::GoIdle),
         (1..4u16).prop_map(Input::Candidate),
         (1..4u16).prop_map(Input::ProbeAnswer),
+        (1..6u16).prop_map(Input::EndpointChanged),
         Just(Input::Datagram),
         Just(Input::Handshake),
         Just(Input::Silent),
@@ -405,7 +467,8 @@ proptest! {
             for output in sim.apply(input) {
                 match output {
                     Output::Route(new) => {
-                        prop_assert_ne!(new, route, "told twice");
+                        let told_again = matches!(input, Input::EndpointChanged(_));
+                        prop_assert!(told_again || new != route, "told twice");
                         route = new;
                     }
                     Output::Reach(new) => {
@@ -466,6 +529,7 @@ impl Sim {
             Input::GoIdle => self.go_idle(),
             Input::Candidate(port) => self.candidate(port),
             Input::ProbeAnswer(port) => self.probe_answer(port),
+            Input::EndpointChanged(port) => self.endpoint_changed(port),
             Input::Datagram => self.datagram(),
             Input::Handshake => self.handshake(),
             Input::Silent => self.silent(),
@@ -513,6 +577,10 @@ impl Sim {
 
     fn probe_answer(&mut self, port: u16) -> Vec<Output> {
         self.run(|peer, now| peer.handle_probe_answer(now, address(port)))
+    }
+
+    fn endpoint_changed(&mut self, port: u16) -> Vec<Output> {
+        self.run(|peer, now| peer.handle_endpoint_changed(now, address(port)))
     }
 
     fn datagram(&mut self) -> Vec<Output> {

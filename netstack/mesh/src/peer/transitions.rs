@@ -89,8 +89,15 @@ impl PeerConnection {
         }
     }
 
-    /// Brings the route in line with everything else.
+    /// Brings the route in line with everything else. A handshake that may get lost is repeated until it is made.
     pub(super) fn settle(&mut self, now: Instant) {
+        self.settle_route(now);
+        if matches!(self.link, Link::Trying(_)) && self.carries() {
+            self.guard.follow(now);
+        }
+    }
+
+    fn settle_route(&mut self, now: Instant) {
         if self.presence == Presence::Offline
             && self.direct.chosen().is_none()
             && self.reach == Reach::Possible

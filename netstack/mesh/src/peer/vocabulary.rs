@@ -47,7 +47,7 @@ pub(crate) enum Output {
     Candidates,
     /// Send a sealed probe to this address.
     Probe(SocketAddr),
-    /// From now on packets go this way.
+    /// From now on packets go this way; told again when they turned out to go another.
     Route(Route),
     /// Start a WireGuard handshake.
     Initiate,

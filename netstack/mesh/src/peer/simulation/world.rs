@@ -1,46 +1,44 @@
 //! The servers and the network between two peers, and a WireGuard of a few lines.
 
+mod keys;
+mod relay;
+mod traffic;
+mod weather;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngCore as _, SeedableRng};
 
+use self::keys::Keys;
+use self::traffic::Wire;
+pub(super) use self::weather::Weather;
 use super::super::{Ice, Output, PeerConnection, Reach, Role, Route};
 
 /// How often WireGuard and the applications act.
 const TICK: Duration = Duration::from_millis(250);
-/// Unanswered time after which WireGuard makes new keys, the pause between two tries, and the time after which the
-/// peer counts as silent: those of the netstack.
-const RENEW_AFTER: Duration = Duration::from_millis(750);
-const RENEW_AGAIN: Duration = Duration::from_millis(1250);
-const SILENT_AFTER: Duration = Duration::from_millis(3250);
-/// Pause between two dials of an application that gets no answer.
-const DIAL_AGAIN: Duration = Duration::from_secs(1);
 /// Words that a machine may want to say in ten seconds, and outputs of one input.
 const MOST_WORDS: u32 = 60;
 const MOST_OUTPUTS: usize = 16;
+/// Addresses and the like that a machine may keep: eight that are tried, and one in use.
+const MOST_HELD: usize = 9;
+/// Sessions that WireGuard keeps beside each other.
+const MOST_SESSIONS: usize = 8;
+/// Messages under way at a time.
+const MOST_FLYING: usize = 500;
 /// Steps of two minutes, many times over.
 const MOST_STEPS: u32 = 100_000;
-
-/// What happens to everything that is sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Weather {
-    loss: f64,
-    duplicate: f64,
-    /// Longest way of a signal, in milliseconds.
-    latest: u64,
-    /// Datagrams get through without the relay.
-    direct: bool,
-}
 
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: Instant,
     /// Ways that were left for others, and verdicts that the peer is gone.
     pub(super) changes: u32,
+    /// Words that the machines wanted to say, handshakes included.
+    pub(super) said: u32,
     weather: Weather,
     sides: [Side; 2],
     /// Sides that the applications of keep talking.
@@ -49,28 +47,33 @@ pub(super) struct World {
     sequence: u64,
     sessions: u64,
     next_tick: Instant,
-    rng: StdRng,
+    rng: SmallRng,
 }
 
 #[derive(Debug)]
 struct Side {
     machine: PeerConnection,
+    /// When it wants to be called.
+    due: Option<Instant>,
+    /// What the machine wants, and what the netstack does: it follows the peer by itself.
     route: Route,
+    path: Route,
+    /// Where a packet came from although the path is the relay.
+    seen: Option<SocketAddr>,
     reach: Reach,
     /// Counts its relay connections; what was sent on an earlier one is lost.
     relay: Option<u64>,
     subscribed: bool,
     address: SocketAddr,
     boot: u64,
-    session: Option<u64>,
-    /// It responded, and waits for the first packet.
-    offered: Option<u64>,
+    keys: Keys,
     talks_until: Instant,
     last_dial: Option<Instant>,
     last_renewal: Option<Instant>,
     unanswered_since: Option<Instant>,
     told_silent: bool,
     last_answer: Option<Instant>,
+    last_served: Option<Instant>,
     words: (Instant, u32),
 }
 
@@ -99,47 +102,14 @@ enum Message {
     Wire(Wire, Option<SocketAddr>),
 }
 
-/// A WireGuard message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wire {
-    Initiation(u64),
-    Response(u64),
-    Confirmation(u64),
-    Data(u64),
-    Reply(u64),
-}
-
-impl Weather {
-    pub(super) fn fair(rng: &mut StdRng) -> Self {
-        Self {
-            loss: 0.0,
-            duplicate: 0.0,
-            latest: 60,
-            direct: rng.random(),
-        }
-    }
-
-    fn foul(rng: &mut StdRng) -> Self {
-        Self {
-            loss: if rng.random_bool(0.1) {
-                1.0
-            } else {
-                rng.random_range(0.0..0.5)
-            },
-            duplicate: rng.random_range(0.0..0.3),
-            latest: rng.random_range(20..3000),
-            direct: rng.random(),
-        }
-    }
-}
-
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let now = Instant::now();
-        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed);
         let mut world = Self {
             now,
             changes: 0,
+            said: 0,
             weather: Weather::foul(&mut rng),
             sides: [
                 Side::new(Role::Controller, 0, now),
@@ -159,14 +129,14 @@ impl World {
     }
 
     /// One thing goes wrong, or somebody does something.
-    pub(super) fn disturb(&mut self, rng: &mut StdRng) {
+    pub(super) fn disturb(&mut self, rng: &mut SmallRng) {
         let which = rng.random_range(0..2);
         match rng.random_range(0..10) {
             0 | 1 => self.weather = Weather::foul(rng),
             2 => self.leave_relay(which, rng.random_range(100..15_000)),
             3 => self.restart(which, rng.random_range(100..8000)),
             4 => self.send_signal(1 - which, Message::GoIdle),
-            5 => self.sides[which].address = address(rng.random_range(1..1000)),
+            5 => self.move_house(which, rng.random_range(1..1000)),
             _ => {
                 self.sides[which].talks_until = self.now + Duration::from_millis(rng.random_range(0..20_000));
             }
@@ -184,21 +154,43 @@ impl World {
         }
     }
 
-    /// Whoever talks is connected by a way that leads to the other, and was answered lately. The other side need not
-    /// have noticed: WireGuard answers along the way that packets came.
+    /// Whoever talks is connected by a way that leads to the other, and was answered lately; and whoever answers knows
+    /// that it is connected, too.
     pub(super) fn is_met(&self) -> bool {
-        let mut talkers = (0..2).filter(|which| self.keeps_talking(*which));
-        talkers.all(|which| {
+        let lately = |at: Instant| self.now - at < Duration::from_secs(2);
+        (0..2).all(|which| {
             let (side, other) = (&self.sides[which], &self.sides[1 - which]);
-            let leads = match side.route {
+            let talks = self.keeps_talking(which);
+            if !talks && !side.last_served.is_some_and(lately) {
+                return true;
+            }
+            let leads = match side.path {
                 Route::Relay => true,
-                Route::Direct(to) => self.weather.direct && to == other.address,
+                Route::Direct(to) => self.weather.direct[which] && to == other.address,
                 Route::None | Route::Parked => false,
             };
-            let lately = |at: Instant| self.now - at < Duration::from_secs(2);
-            let answered = side.last_answer.is_some_and(lately);
-            leads && answered && side.machine.is_connected() && side.reach == Reach::Possible
+            let answered = !talks || side.last_answer.is_some_and(lately);
+            let agrees = side.path == side.route && side.machine.route() == side.route;
+            leads && answered && agrees && side.machine.is_connected() && side.reach == Reach::Possible
         })
+    }
+
+    /// One side's address changes, as behind a router that forgot.
+    pub(super) fn move_house(&mut self, which: usize, port: u16) {
+        self.sides[which].address = address(port);
+    }
+
+    /// Nothing grows.
+    fn check_bounds(&self) {
+        assert!(
+            self.flying.len() <= MOST_FLYING,
+            "{} under way",
+            self.flying.len()
+        );
+        for side in &self.sides {
+            assert!(side.machine.held() <= MOST_HELD, "{:?}", side.machine);
+            assert!(side.keys.held() <= MOST_SESSIONS, "{:?}", side.keys);
+        }
     }
 
     pub(super) fn run_for(&mut self, time: Duration) {
@@ -208,7 +200,7 @@ impl World {
             steps += 1;
             assert!(steps < MOST_STEPS, "timers without end: {self:#?}");
             let arrival = self.flying.peek().map(|Reverse(flying)| flying.arrival);
-            let timers = self.sides.iter().filter_map(|side| side.machine.poll_timeout());
+            let timers = self.sides.iter().filter_map(|side| side.due);
             let next = timers.chain(arrival).chain([self.next_tick]).min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 self.now = end;
@@ -222,16 +214,14 @@ impl World {
                 self.arrive(flying);
             }
             for which in 0..2 {
-                if self.sides[which]
-                    .machine
-                    .poll_timeout()
-                    .is_some_and(|due| due <= self.now)
-                {
-                    let mut rng = StdRng::seed_from_u64(self.rng.random());
+                if self.sides[which].due.is_some_and(|due| due <= self.now) {
+                    let mut rng = self.rng.clone();
                     self.change(which, |machine, now| machine.handle_timeout(now, &mut rng));
+                    self.rng.next_u32();
                 }
             }
             if self.next_tick <= self.now {
+                self.check_bounds();
                 self.next_tick = self.now + TICK;
                 (0..2).for_each(|which| self.tick(which));
             }
@@ -243,6 +233,7 @@ impl World {
         change(&mut self.sides[which].machine, self.now);
         let outputs: Vec<Output> = std::iter::from_fn(|| self.sides[which].machine.poll_output()).collect();
         assert!(outputs.len() <= MOST_OUTPUTS, "{outputs:?}");
+        self.sides[which].due = self.sides[which].machine.poll_timeout();
         for output in outputs {
             self.perform(which, output);
         }
@@ -256,11 +247,16 @@ impl World {
             Output::Answer => self.say(which, Message::Answer),
             Output::Candidates => self.say(which, Message::Candidate(own)),
             Output::Probe(to) => self.send_directly(which, to, Message::Probe { from: own, to }),
-            Output::Initiate => self.initiate(which),
+            Output::Initiate => {
+                self.said += 1;
+                self.initiate(which);
+            }
             Output::Route(route) => {
                 self.changes += 1;
-                self.sides[which].route = route;
-                self.sides[which].unanswered_since = None;
+                let side = &mut self.sides[which];
+                assert!(route != side.route || route != side.path, "told twice: {route:?}");
+                (side.route, side.path, side.seen) = (route, route, None);
+                side.unanswered_since = side.unanswered_since.map(|_| self.now);
             }
             Output::Reach(reach) => {
                 self.changes += 1;
@@ -276,6 +272,7 @@ impl World {
             (*since, *words) = (self.now, 0);
         }
         *words += 1;
+        self.said += 1;
         assert!(*words < MOST_WORDS, "{words} words in ten seconds");
         self.send_signal(1 - which, message);
     }
@@ -286,7 +283,7 @@ impl World {
     }
 
     fn send_directly(&mut self, from: usize, to: SocketAddr, message: Message) {
-        if self.weather.direct && to == self.sides[1 - from].address {
+        if self.weather.direct[from] && to == self.sides[1 - from].address {
             self.send(1 - from, Some(self.sides[1 - from].boot), None, message);
         }
     }
@@ -343,182 +340,27 @@ impl World {
     }
 }
 
-/// The relay.
-impl World {
-    fn return_to_relay(&mut self, which: usize) {
-        self.sequence += 1;
-        self.sides[which].relay = Some(self.sequence);
-        self.change(which, PeerConnection::handle_relay_up);
-        if self.sides[1 - which].subscribed {
-            self.tell(1 - which, Message::Online);
-        }
-    }
-
-    fn leave_relay(&mut self, which: usize, millis: u64) {
-        if self.sides[which].relay.take().is_none() {
-            return;
-        }
-        self.sides[which].subscribed = false;
-        self.change(which, PeerConnection::handle_relay_down);
-        if self.sides[1 - which].subscribed {
-            self.tell(1 - which, Message::Offline);
-        }
-        self.fly(which, millis, None, None, Message::RelayReturns);
-    }
-
-    fn subscribe(&mut self, which: usize) {
-        if self.sides[which].relay.is_none() {
-            return;
-        }
-        self.sides[which].subscribed = true;
-        if self.sides[1 - which].relay.is_some() {
-            self.tell(which, Message::Online);
-        }
-    }
-
-    /// The relay's own words are neither lost nor reordered while the connection holds.
-    fn tell(&mut self, which: usize, message: Message) {
-        let relay = self.sides[which].relay;
-        if relay.is_some() {
-            self.fly(which, 20, None, relay, message);
-        }
-    }
-
-    fn restart(&mut self, which: usize, millis: u64) {
-        let boot = self.sides[which].boot + 1;
-        self.leave_relay(which, millis);
-        let role = if which == 0 {
-            Role::Controller
-        } else {
-            Role::Follower
-        };
-        let relay = self.sides[which].relay;
-        self.sides[which] = Side::new(role, boot, self.now);
-        self.sides[which].relay = relay;
-    }
-}
-
-/// WireGuard, and the applications above it.
-impl World {
-    fn keeps_talking(&self, which: usize) -> bool {
-        self.talkers & (1 << which) != 0
-    }
-
-    fn tick(&mut self, which: usize) {
-        let now = self.now;
-        let keeps = self.keeps_talking(which);
-        let side = &mut self.sides[which];
-        if !keeps && side.talks_until <= now {
-            side.unanswered_since = None;
-            return;
-        }
-        let answered = side.last_answer.is_some_and(|at| now - at < DIAL_AGAIN);
-        let dials = side.last_dial.is_none_or(|at| now - at >= DIAL_AGAIN);
-        if (!answered && dials) || side.route == Route::Parked {
-            side.last_dial = Some(now);
-            self.change(which, PeerConnection::handle_wake);
-        }
-        let side = &mut self.sides[which];
-        if !matches!(side.route, Route::Relay | Route::Direct(_)) || side.reach == Reach::Gone {
-            return;
-        }
-        let waited = now - *side.unanswered_since.get_or_insert(now);
-        if waited >= SILENT_AFTER && !side.told_silent {
-            side.told_silent = true;
-            side.unanswered_since = None;
-            return self.change(which, PeerConnection::handle_silent);
-        }
-        let rested = side.last_renewal.is_none_or(|at| now - at >= RENEW_AGAIN);
-        let session = side.session;
-        if rested && (session.is_none() || waited >= RENEW_AFTER) {
-            self.initiate(which);
-        }
-        if let Some(session) = session {
-            self.transmit(which, Wire::Data(session), None);
-        }
-    }
-
-    fn initiate(&mut self, which: usize) {
-        self.sessions += 1;
-        self.sides[which].last_renewal = Some(self.now);
-        self.transmit(which, Wire::Initiation(self.sessions), None);
-    }
-
-    /// Sends along the route; without one straight back to where the packet before came from.
-    fn transmit(&mut self, from: usize, wire: Wire, back: Option<SocketAddr>) {
-        let own = self.sides[from].address;
-        match (self.sides[from].route, back) {
-            (Route::Direct(to), _) | (Route::None, Some(to)) => {
-                self.send_directly(from, to, Message::Wire(wire, Some(own)));
-            }
-            (Route::Relay, _) => {
-                let to = &self.sides[1 - from];
-                let (boot, relay) = (Some(to.boot), to.relay);
-                if self.sides[from].relay.is_some() && relay.is_some() {
-                    self.send(1 - from, boot, relay, Message::Wire(wire, None));
-                }
-            }
-            (Route::None | Route::Parked, _) => {}
-        }
-    }
-
-    fn receive(&mut self, which: usize, wire: Wire, from: Option<SocketAddr>) {
-        let carries = matches!(self.sides[which].route, Route::Relay | Route::Direct(_));
-        if from.is_none() && !carries {
-            self.change(which, PeerConnection::handle_datagram);
-        }
-        let side = &mut self.sides[which];
-        match wire {
-            Wire::Initiation(session) => {
-                side.offered = Some(session);
-                self.transmit(which, Wire::Response(session), from);
-            }
-            Wire::Response(session) => {
-                side.session = Some(session);
-                self.transmit(which, Wire::Confirmation(session), from);
-                self.change(which, PeerConnection::handle_handshake);
-            }
-            Wire::Confirmation(session) | Wire::Data(session) if side.offered == Some(session) => {
-                side.offered = None;
-                side.session = Some(session);
-                self.change(which, PeerConnection::handle_handshake);
-            }
-            Wire::Confirmation(session) | Wire::Data(session) | Wire::Reply(session)
-                if side.session != Some(session) =>
-            {
-                return;
-            }
-            Wire::Confirmation(_) | Wire::Data(_) | Wire::Reply(_) => {}
-        }
-        let side = &mut self.sides[which];
-        side.unanswered_since = None;
-        side.told_silent = false;
-        match wire {
-            Wire::Data(session) => self.transmit(which, Wire::Reply(session), from),
-            Wire::Reply(_) => side.last_answer = Some(self.now),
-            Wire::Initiation(_) | Wire::Response(_) | Wire::Confirmation(_) => {}
-        }
-    }
-}
-
 impl Side {
     fn new(role: Role, boot: u64, now: Instant) -> Self {
         Self {
             machine: PeerConnection::new(role),
+            due: None,
             route: Route::None,
+            path: Route::None,
+            seen: None,
             reach: Reach::Possible,
             relay: None,
             subscribed: false,
             address: address(if role == Role::Controller { 1 } else { 2 }),
             boot,
-            session: None,
-            offered: None,
+            keys: Keys::default(),
             talks_until: now,
             last_dial: None,
             last_renewal: None,
             unanswered_since: None,
             told_silent: false,
             last_answer: None,
+            last_served: None,
             words: (now, 0),
         }
     }
