@@ -12,12 +12,8 @@ use std::task::{Context, Poll};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::kick::Kick;
-use crate::stack::tcp::{Phase, Read, Tcp, Written};
+use crate::tcp::{Phase, Read, Tcp, Written};
 use crate::{ConnectError, Failure, PublicKey};
-
-/// Bytes an owner reads before the node is asked to look whether the window should be announced anew; less for a
-/// small buffer.
-const WINDOW_STEP: usize = 32 << 10;
 
 /// A connection's number; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,10 +41,6 @@ pub(crate) struct State {
     /// Its owner left data unread.
     reset: bool,
     finished: bool,
-    /// Bytes that the owner read, as a difference of sequence numbers.
-    read: u32,
-    read_since_mark: usize,
-    window_step: usize,
 }
 
 impl State {
@@ -61,15 +53,6 @@ impl State {
     /// One side ended it without the other.
     pub(crate) fn is_broken(&self) -> bool {
         self.reset || self.failure.is_some()
-    }
-
-    /// Bytes that came in order, as a difference of sequence numbers.
-    pub(crate) fn received(&self) -> u32 {
-        self.read.wrapping_add(truncate(self.tcp.unread()))
-    }
-
-    fn count_read(&mut self, len: usize) {
-        self.read = self.read.wrapping_add(truncate(len));
     }
 
     /// Ends the connection for the owner; a reset is sent if there is still somebody to send it to.
@@ -90,16 +73,12 @@ impl Connection {
         kick: Arc<Kick>,
         tcp: Tcp,
     ) -> Self {
-        let window_step = WINDOW_STEP.min(tcp.receive_capacity() / 4);
         let state = State {
             tcp,
             failure: None,
             released: false,
             reset: false,
             finished: false,
-            read: 0,
-            read_since_mark: 0,
-            window_step,
         };
         Self {
             id,
@@ -169,7 +148,7 @@ impl Stream {
             return Poll::Ready(Err(failure.into()));
         }
         match state.tcp.phase() {
-            Phase::Listening | Phase::Opening => {
+            Phase::Opening => {
                 state.tcp.register(cx.waker());
                 Poll::Pending
             }
@@ -213,12 +192,7 @@ impl Stream {
             }
             Read::Broken => Poll::Ready(Err(state.failure.unwrap_or(Failure::Reset).into())),
             Read::Data(len) => {
-                state.count_read(len);
-                state.read_since_mark += len;
-                let announce = state.read_since_mark >= state.window_step;
-                if announce {
-                    state.read_since_mark = 0;
-                }
+                let announce = state.tcp.has_window_news();
                 drop(state);
                 self.connection.awaiting.store(false, Ordering::Relaxed);
                 if announce {
@@ -300,9 +274,4 @@ impl Drop for Stream {
         drop(state);
         self.connection.mark();
     }
-}
-
-/// Sequence numbers wrap.
-fn truncate(len: usize) -> u32 {
-    u32::try_from(len & 0xffff_ffff).unwrap_or(0)
 }

@@ -32,6 +32,7 @@ mod noise;
 mod path;
 mod stack;
 mod stats;
+mod tcp;
 
 pub use batch::{Destination, Transmit, TxBatch};
 pub use cidr::{Cidr, InvalidCidr};

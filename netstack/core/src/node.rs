@@ -282,7 +282,6 @@ impl Node {
     pub fn stats(&self) -> Stats {
         Stats {
             inbound_refused: self.stack.refused(),
-            faults: self.stack.faults(),
             connections: self.stack.len(),
             half_open: self.stack.half_open(),
             timers: self.stack.timers(),

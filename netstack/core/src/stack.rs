@@ -6,17 +6,12 @@
 
 mod cooling;
 pub(crate) mod four_tuple;
-mod holes;
 pub(crate) mod link;
 pub(crate) mod listeners;
 pub(crate) mod packet;
 mod peers;
 mod receive;
 mod reply;
-mod rings;
-mod stale;
-mod stretch;
-pub(crate) mod tcp;
 mod turn;
 
 use std::cmp::Reverse;
@@ -32,13 +27,12 @@ use rustc_hash::{FxHashMap, FxHashSet, FxSeededState};
 use crate::connection::{Connection, ConnectionId, Stream};
 use crate::device::peer::{Peer, PeerId};
 use crate::kick::Kick;
+use crate::tcp::{Setup, Tcp};
 use crate::{Buffers, ConnectError, Failure, Firewall, Inbound, NodeConfig};
 use cooling::Cooling;
 use four_tuple::{Ending, FourTuple, Quarantine, draw_port};
 use link::SCRATCH;
 use listeners::{ListenerId, Listeners};
-use stale::Progress;
-use tcp::{Setup, Tcp};
 
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -66,7 +60,6 @@ pub(crate) struct Stack {
     scratch: Box<[u8; SCRATCH]>,
     reply: Vec<u8>,
     refused: u64,
-    faults: u64,
 }
 
 #[derive(Debug)]
@@ -82,7 +75,6 @@ struct Entry {
     received: usize,
     last_data: Instant,
     remote_finished: bool,
-    progress: Progress,
     /// It stands in the list of doubted ones, since then.
     doubted: Option<Instant>,
     last_turn: Instant,
@@ -130,7 +122,6 @@ impl Stack {
             scratch: Box::new([0; SCRATCH]),
             reply: Vec::new(),
             refused: 0,
-            faults: 0,
         }
     }
 
@@ -148,10 +139,6 @@ impl Stack {
 
     pub(crate) fn timers(&self) -> usize {
         self.timers.len()
-    }
-
-    pub(crate) fn faults(&self) -> u64 {
-        self.faults
     }
 
     pub(crate) fn refused(&self) -> u64 {
@@ -185,7 +172,7 @@ impl Stack {
             remote,
             mtu: self.mtu,
             buffers: self.buffers,
-            seed: rng.random(),
+            sequence: rng.random(),
         };
         let tcp = Tcp::connect(&setup).ok_or(ConnectError::NoPeer)?;
         let connection = self.insert(now, peer, &setup, tcp, Stage::Dialing, Origin::Ours, deadline);
@@ -235,7 +222,6 @@ impl Stack {
             received: 0,
             last_data: now,
             remote_finished: false,
-            progress: Progress::default(),
             doubted: None,
             last_turn: now,
             cooling: false,

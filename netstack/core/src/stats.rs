@@ -39,8 +39,6 @@ pub struct Stats {
     pub inbound_refused: u64,
     /// Packets dropped because a queue was full.
     pub dropped: u64,
-    /// Connections ended because the TCP implementation failed on them; each is a bug.
-    pub faults: u64,
     /// Connections that exist now.
     pub connections: usize,
     /// Those of them that others began and that are not established yet.

@@ -32,14 +32,24 @@ pub(crate) struct Segment {
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
     pub(crate) flags: Flags,
+    pub(crate) window: u16,
     pub(crate) payload_len: usize,
+    options_len: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flags(u8);
 
 impl Flags {
+    pub(crate) const FIN: Self = Self(0x01);
+    pub(crate) const SYN: Self = Self(0x02);
+    pub(crate) const RST: Self = Self(0x04);
+    pub(crate) const PSH: Self = Self(0x08);
     pub(crate) const ACK: Self = Self(0x10);
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     pub(crate) fn bits(self) -> u8 {
         self.0
@@ -74,9 +84,17 @@ impl Segment {
         self.flags.syn() && !self.flags.ack() && !self.flags.fin() && !self.flags.rst()
     }
 
-    /// Whether its receiver must answer it.
-    pub(crate) fn demands_answer(&self) -> bool {
-        !self.flags.rst() && self.sequence_len() > 0
+    /// What the packet that it is of carries.
+    pub(crate) fn payload<'a>(&self, packet: &Packet<'a>) -> &'a [u8] {
+        let at = packet.bytes.len().saturating_sub(self.payload_len);
+        packet.bytes.get(at..).unwrap_or_default()
+    }
+
+    /// The options of its header, in the packet that it is of.
+    pub(crate) fn options<'a>(&self, packet: &Packet<'a>) -> &'a [u8] {
+        let end = packet.bytes.len().saturating_sub(self.payload_len);
+        let start = end.saturating_sub(self.options_len);
+        packet.bytes.get(start..end).unwrap_or_default()
     }
 }
 
@@ -152,7 +170,9 @@ fn segment(bytes: &[u8], at: usize) -> Option<Segment> {
         sequence: word(header, 4)?,
         acknowledgement: word(header, 8)?,
         flags: Flags(*header.get(13)?),
+        window: half(header, 14)?,
         payload_len: header.len().checked_sub(header_len)?,
+        options_len: header_len - 20,
     })
 }
 

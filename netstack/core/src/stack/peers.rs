@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::receive::tcp_flow;
 use super::{Entry, Origin, Stack, Stage};
 use crate::connection::ConnectionId;
-use crate::device::liveness::PROBE_AFTER;
 use crate::device::peer::PeerId;
 use crate::{Failure, Firewall, Silence};
 
@@ -117,7 +116,7 @@ impl Stack {
             };
             let since = entry.doubted.take();
             if since.is_some_and(|since| entry.last_data <= since) {
-                entry.connection.lock().tcp.probe(PROBE_AFTER);
+                entry.connection.lock().tcp.probe();
                 self.mark(id);
             }
         }
@@ -140,7 +139,7 @@ impl Stack {
         let Some(entry) = chosen.and_then(|id| self.connections.get(&id)) else {
             return;
         };
-        entry.connection.lock().tcp.probe(PROBE_AFTER);
+        entry.connection.lock().tcp.probe();
         let id = entry.connection.id;
         self.mark(id);
     }

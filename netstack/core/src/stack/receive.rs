@@ -1,6 +1,5 @@
 //! Packets from peers: to their connection, to a new one, or answered and forgotten.
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +9,17 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashSet;
 
 use super::four_tuple::{Ending, FourTuple};
-use super::link::{self, Link};
+use super::link::Link;
 use super::packet::{Packet, Segment, Transport};
 use super::reply;
-use super::stale::{BareAcknowledgement, Received};
-use super::tcp::{Setup, Tcp};
 use super::turn::Cause;
 use super::{Origin, Stack, Stage};
 use crate::batch::TxBatch;
 use crate::connection::ConnectionId;
-use crate::device::peer::{Peer, PeerId};
+use crate::device::peer::{Demand, Peer, PeerId};
+use crate::tcp::header::Options;
+use crate::tcp::seq::SeqNr;
+use crate::tcp::{Exit, Setup, Tcp};
 use crate::{Failure, Flow, Inbound, Protocol, Verdict};
 
 /// Connections that others began and that are not established yet.
@@ -82,15 +82,16 @@ impl Stack {
     }
 
     /// The connection that the segment's sender has forgotten: it opens another one from the same port. The tunnel
-    /// proves who sent it, so nothing has to be asked back, which smoltcp would not do.
+    /// proves who sent it, so nothing has to be asked back.
     fn forgotten(&self, tuple: &FourTuple, peer: PeerId, segment: &Segment) -> Option<ConnectionId> {
         if !segment.opens() {
             return None;
         }
         let id = *self.flows.get(tuple)?;
         let entry = self.connections.get(&id).filter(|entry| entry.peer == peer)?;
-        let start = entry.progress.start.filter(|_| entry.origin == Origin::Theirs)?;
-        (start != segment.sequence).then_some(id)
+        let syn = entry.connection.lock().tcp.remote_syn();
+        let syn = syn.filter(|_| entry.origin == Origin::Theirs)?;
+        (syn != SeqNr(segment.sequence)).then_some(id)
     }
 
     fn handle_segment(
@@ -113,34 +114,10 @@ impl Stack {
             entry.last_data = now;
             entry.received += packet.bytes.len();
         }
-        if entry.stage == Stage::Dialing && segment.flags.syn() {
-            entry.progress.start = Some(segment.sequence);
-        }
         let due = entry.received >= ACK_EVERY;
         let connection = Arc::clone(&entry.connection);
         let mut state = connection.lock();
-        let hidden = entry.progress.hidden(
-            segment,
-            Received {
-                bytes: state.received().wrapping_add(u32::from(entry.remote_finished)),
-                room: state.tcp.receive_capacity().saturating_sub(state.tcp.unread()),
-            },
-        );
-        let mut link = Link {
-            now,
-            mtu: self.mtu,
-            peer,
-            batch,
-            scratch: &mut self.scratch,
-            received: Some(packet.bytes),
-            announced: Cell::new(false),
-        };
-        state.tcp.receive(self.epoch, segment, &mut link);
-        let bare = hidden.and_then(|expected| BareAcknowledgement::of(packet, segment, expected));
-        if let Some(bare) = &bare {
-            link.received = Some(bare.bytes());
-            state.tcp.receive(self.epoch, &bare.segment, &mut link);
-        }
+        state.tcp.receive(self.epoch, now, packet, segment);
         self.observe(id, &mut state, Cause::Received);
         drop(state);
         if due {
@@ -192,18 +169,15 @@ impl Stack {
             remote: tuple.remote,
             mtu: self.mtu,
             buffers: self.buffers,
-            seed: rng.random(),
+            sequence: rng.random(),
         };
-        let Some(tcp) = Tcp::listen(&setup, segment.sequence) else {
+        let options = Options::parse(segment.options(packet));
+        let Some(tcp) = Tcp::accept(&setup, segment, &options) else {
             return;
         };
         *self.half_open.entry(peer.id()).or_default() += 1;
         let stage = Stage::HalfOpen(listener);
-        let connection = self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);
-        if let Some(entry) = self.connections.get_mut(&connection.id) {
-            entry.progress.start = Some(segment.sequence);
-        }
-        self.handle_segment(now, connection.id, peer, packet, segment, batch);
+        self.insert(now, peer, &setup, tcp, stage, Origin::Theirs, HALF_OPEN_TIME);
     }
 
     /// Says whether the peer, or everybody, has too many connections to open another one.
@@ -217,7 +191,13 @@ impl Stack {
         let len = self.reply.len();
         if len <= usize::from(self.mtu) {
             self.scratch[..len].copy_from_slice(&self.reply);
-            link::send(now, peer, &mut self.scratch, len, batch);
+            let mut link = Link {
+                now,
+                peer,
+                batch,
+                scratch: &mut self.scratch,
+            };
+            link.send(len, Demand::Nothing);
         }
     }
 }

@@ -2,34 +2,24 @@
 
 use std::net::IpAddr;
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
-
-use super::packet::{Packet, Segment};
-
-const HOP_LIMIT: u8 = 64;
+use super::packet::{Flags, Packet, Segment};
+use crate::tcp::header::{Ends, Header, OptionList};
+use crate::tcp::seq::SeqNr;
 
 /// The reset that tells the sender of `segment` that nobody is here (RFC 9293, 3.10.7.1); none for a reset.
 pub(crate) fn reset(packet: &Packet<'_>, segment: &Segment, out: &mut Vec<u8>) {
-    let (sequence, acknowledgement) = if segment.flags.ack() {
-        (segment.acknowledgement, None)
+    let next = segment.sequence.wrapping_add(segment.sequence_len());
+    if segment.flags.ack() {
+        emit(packet, segment, Flags::RST, segment.acknowledgement, 0, out);
     } else {
-        (0, Some(segment.sequence.wrapping_add(segment.sequence_len())))
-    };
-    emit(packet, segment, TcpControl::Rst, sequence, acknowledgement, out);
+        emit(packet, segment, Flags::RST.and(Flags::ACK), 0, next, out);
+    }
 }
 
 /// The acknowledgement of a FIN that was sent again because our last one was lost.
 pub(crate) fn final_ack(packet: &Packet<'_>, segment: &Segment, out: &mut Vec<u8>) {
     let next = segment.sequence.wrapping_add(segment.sequence_len());
-    emit(
-        packet,
-        segment,
-        TcpControl::None,
-        segment.acknowledgement,
-        Some(next),
-        out,
-    );
+    emit(packet, segment, Flags::ACK, segment.acknowledgement, next, out);
 }
 
 /// The answer to an echo request of either family; `false` for anything else.
@@ -84,38 +74,26 @@ fn adjust(checksum: u16, old: u16, new: u16) -> u16 {
 fn emit(
     packet: &Packet<'_>,
     segment: &Segment,
-    control: TcpControl,
+    flags: Flags,
     sequence: u32,
-    acknowledgement: Option<u32>,
+    acknowledgement: u32,
     out: &mut Vec<u8>,
 ) {
-    let tcp = TcpRepr {
-        src_port: segment.destination_port,
-        dst_port: segment.source_port,
-        control,
-        seq_number: TcpSeqNumber(sequence.cast_signed()),
-        ack_number: acknowledgement.map(|number| TcpSeqNumber(number.cast_signed())),
-        window_len: 0,
-        window_scale: None,
-        max_seg_size: None,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
+    let ends = Ends {
+        local: packet.local(segment),
+        remote: packet.remote(segment),
     };
-    let ip = IpRepr::new(
-        packet.destination.into(),
-        packet.source.into(),
-        IpProtocol::Tcp,
-        tcp.buffer_len(),
-        HOP_LIMIT,
-    );
-    let checksums = ChecksumCapabilities::default();
+    let header = Header {
+        flags,
+        sequence: SeqNr(sequence),
+        acknowledgement: SeqNr(acknowledgement),
+        window: 0,
+        options: OptionList::NONE,
+    };
     out.clear();
-    out.resize(ip.header_len() + tcp.buffer_len(), 0);
-    ip.emit(&mut out[..], &checksums);
-    let mut body = TcpPacket::new_unchecked(&mut out[ip.header_len()..]);
-    tcp.emit(&mut body, &ip.src_addr(), &ip.dst_addr(), &checksums);
+    out.resize(usize::from(ends.overhead()), 0);
+    let len = ends.write(&header, [&[], &[]], out);
+    out.truncate(len.unwrap_or(0));
 }
 
 #[cfg(test)]

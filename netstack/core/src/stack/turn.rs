@@ -1,25 +1,22 @@
 //! The driver's turn: what connections send, when they want the next turn, and how they end.
 
-use std::cell::Cell;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::tcp::Phase;
 use super::{Stack, Stage};
 use crate::Failure;
 use crate::batch::TxBatch;
 use crate::connection::{ConnectionId, State, Stream};
 use crate::device::Device;
 use crate::device::peer::Peer;
+use crate::tcp::Phase;
 
 /// Connections that are established and that nobody took yet.
 const MAX_BACKLOG: usize = 1024;
 /// How long a connection may take to end after its owner dropped it.
 const LINGER_TIME: Duration = Duration::from_mins(1);
-/// A connection that both sides finished rests once its acknowledgement left; smoltcp's own timer is longer than this.
-const RESTING_AFTER: Duration = Duration::from_secs(2);
 /// Shortest time between two turns that a timer asks for.
 const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 
@@ -105,26 +102,26 @@ impl Stack {
         if let Some(peer) = peer.filter(|peer| peer.can_transmit()) {
             let mut link = Link {
                 now,
-                mtu: self.mtu,
                 peer,
                 batch,
                 scratch: &mut self.scratch,
-                received: None,
-                announced: Cell::new(false),
             };
-            state.tcp.transmit(self.epoch, &mut link);
+            state.tcp.transmit(self.epoch, now, &mut link);
             sends = true;
+        } else {
+            state.tcp.hold();
         }
         self.observe(id, &mut state, Cause::Sent);
         let full = sends && !batch.has_egress_room();
         let wants = if sends && !full {
-            state.tcp.poll_at(self.epoch, now)
+            state.tcp.poll_at(self.epoch)
         } else {
             None
         };
         let phase = state.tcp.phase();
-        let rests = phase == Phase::TimeWait && !full && wants.is_none_or(|at| at > now + RESTING_AFTER);
-        if phase == Phase::Closed || phase == Phase::Listening || rests {
+        // Its last acknowledgement left; whoever missed it is answered without a connection.
+        let rests = phase == Phase::TimeWait && sends && !full;
+        if phase == Phase::Closed || rests {
             // A batch that is full may have kept the reset from leaving; then it has to wait.
             if !(full && phase == Phase::Closed) {
                 drop(state);
@@ -168,7 +165,6 @@ impl Stack {
         entry.remote_finished |= state.tcp.remote_finished();
         let phase = state.tcp.phase();
         if phase == Phase::Closed {
-            self.faults += u64::from(state.tcp.take_fault());
             let failure = match (entry.stage, cause) {
                 (Stage::Established, _) if entry.remote_finished => return,
                 (Stage::Dialing, Cause::Received) => Failure::Refused,
@@ -178,7 +174,7 @@ impl Stack {
             state.failure.get_or_insert(failure);
             return;
         }
-        if matches!(phase, Phase::Listening | Phase::Opening) || entry.stage == Stage::Established {
+        if phase == Phase::Opening || entry.stage == Stage::Established {
             return;
         }
         let stage = std::mem::replace(&mut entry.stage, Stage::Established);

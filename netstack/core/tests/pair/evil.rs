@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
 use meshgate_netstack_core::{ListenOn, Node, Source, Stream, TxBatch};
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, IpRepr};
 
 use crate::world::*;
 
@@ -165,10 +163,12 @@ impl Shape {
 }
 
 pub(crate) fn segment(from: SocketAddr, to: SocketAddr, shape: Shape) -> Vec<u8> {
-    pub(crate) const LEN: usize = 32;
-    let ip = IpRepr::new(from.ip().into(), to.ip().into(), IpProtocol::Tcp, LEN, 64);
-    let mut bytes = vec![0; ip.header_len()];
-    ip.emit(&mut bytes[..], &ChecksumCapabilities::default());
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else {
+        panic!("the world's addresses are of IPv4")
+    };
+    let mut bytes = vec![0x45, 0, 0, 52, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    bytes.extend_from_slice(&source.octets());
+    bytes.extend_from_slice(&destination.octets());
     bytes.extend_from_slice(&from.port().to_be_bytes());
     bytes.extend_from_slice(&to.port().to_be_bytes());
     bytes.extend_from_slice(&shape.sequence.to_be_bytes());

@@ -102,7 +102,6 @@ fn data_beyond_the_first_window_is_dropped() {
         panic!("nothing came")
     };
     assert_eq!(len, 65_535);
-    assert_eq!(evil.victim.stats().faults, 0);
 }
 
 #[test]

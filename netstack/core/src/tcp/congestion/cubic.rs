@@ -1,0 +1,197 @@
+//! CUBIC (RFC 9438), which most of the internet speaks.
+
+use super::hystart::HyStart;
+use super::{Congestion, Delivery, INITIAL_SEGMENTS, MAX_WINDOW};
+use crate::tcp::pacer::Rate;
+use crate::tcp::time::Time;
+
+/// What is left of the window after a loss.
+const DECREASE: f64 = 0.7;
+/// Segments by which the window grows in the cube of a second.
+const SCALE: f64 = 0.4;
+/// Segments by which a Reno-like window of this decrease grows in a round trip.
+const RENO_INCREASE: f64 = 3.0 * (1.0 - DECREASE) / (1.0 + DECREASE);
+const MIN_SEGMENTS: u64 = 2;
+/// The pace in percent of a window for each round trip: while it opens, and later.
+const OPENING_PACE: u64 = 200;
+const STEADY_PACE: u64 = 120;
+
+#[derive(Debug)]
+pub(in crate::tcp) struct Cubic {
+    segment: u64,
+    window: u64,
+    threshold: u64,
+    /// The window at the last loss.
+    most: u64,
+    growth: Option<Growth>,
+    hystart: HyStart,
+    before: Option<Before>,
+}
+
+/// A time without loss.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    since: Time,
+    /// Window, in segments, at which it is flat.
+    plateau: f64,
+    /// Seconds until then.
+    plateau_after: f64,
+    /// Bytes that a Reno-like window would have.
+    reno: f64,
+    /// Bytes by which the window is to grow and that are less than one.
+    credit: f64,
+}
+
+/// How things were before the last loss.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    window: u64,
+    threshold: u64,
+    most: u64,
+}
+
+impl Cubic {
+    pub(in crate::tcp) fn new(segment: u64) -> Self {
+        Self {
+            segment: segment.max(1),
+            window: INITIAL_SEGMENTS * segment.max(1),
+            threshold: u64::MAX,
+            most: 0,
+            growth: None,
+            hystart: HyStart::default(),
+            before: None,
+        }
+    }
+
+    fn reduce(&mut self) {
+        self.before = Some(Before {
+            window: self.window,
+            threshold: self.threshold,
+            most: self.most,
+        });
+        // Whoever did not reach the last window leaves room for others.
+        self.most = if self.window < self.most {
+            whole(real(self.window) * f64::midpoint(1.0, DECREASE))
+        } else {
+            self.window
+        };
+        self.threshold = whole(real(self.window) * DECREASE).max(MIN_SEGMENTS * self.segment);
+        self.growth = None;
+    }
+
+    /// Grows by what the curve says for bytes that arrived.
+    fn avoid(&mut self, delivery: &Delivery) {
+        let (segment, window) = (real(self.segment), real(self.window));
+        let plateau = real(self.most).max(window) / segment;
+        let growth = self.growth.get_or_insert_with(|| Growth {
+            since: delivery.now,
+            plateau,
+            plateau_after: ((plateau - window / segment) / SCALE).cbrt(),
+            reno: window,
+            credit: 0.0,
+        });
+        let passed = seconds(delivery.now.since(growth.since));
+        let ahead = seconds(delivery.smoothed.unwrap_or(0));
+        let increase = if growth.reno >= real(self.most) {
+            1.0
+        } else {
+            RENO_INCREASE
+        };
+        growth.reno += increase * segment * real(delivery.bytes) / window;
+        let target = (growth.curve(passed + ahead) * segment).clamp(window, 1.5 * window);
+        let by_curve = (target - window) / window * real(delivery.bytes);
+        let by_reno = growth.reno - window;
+        growth.credit += if growth.curve(passed) * segment < growth.reno {
+            by_reno.max(0.0)
+        } else {
+            by_curve
+        };
+        let bytes = whole(growth.credit);
+        growth.credit -= real(bytes);
+        self.window += bytes;
+    }
+}
+
+impl Congestion for Cubic {
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn pace(&self, smoothed: Option<u64>) -> Option<Rate> {
+        let percent = if self.is_starting() {
+            OPENING_PACE
+        } else {
+            STEADY_PACE
+        };
+        Some(Rate::new(self.window * percent / 100, smoothed?))
+    }
+
+    fn is_starting(&self) -> bool {
+        self.window < self.threshold
+    }
+
+    fn handle_delivery(&mut self, delivery: &Delivery) {
+        if self.is_starting() {
+            self.hystart.note(delivery, self.segment);
+        }
+        if !delivery.limited {
+            // The curve is one over time in which the window was used.
+            self.growth = None;
+            return;
+        }
+        if self.is_starting() {
+            self.window += delivery.bytes / self.hystart.caution();
+            if self.hystart.is_over() {
+                self.threshold = self.window;
+            }
+            self.window = self.window.min(self.threshold.max(self.segment));
+        } else {
+            self.avoid(delivery);
+        }
+        self.window = self.window.min(MAX_WINDOW);
+    }
+
+    fn handle_loss(&mut self) {
+        self.reduce();
+        self.window = self.threshold;
+    }
+
+    fn handle_timeout(&mut self) {
+        self.reduce();
+        self.window = self.segment;
+    }
+
+    fn undo(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.window = self.window.max(before.window);
+            self.threshold = before.threshold;
+            self.most = before.most;
+            self.growth = None;
+        }
+    }
+}
+
+impl Growth {
+    /// The window, in segments, so many seconds after the loss.
+    fn curve(&self, passed: f64) -> f64 {
+        SCALE * (passed - self.plateau_after).powi(3) + self.plateau
+    }
+}
+
+/// Windows and what is added to them are far below 2^32.
+fn real(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+fn seconds(micros: u64) -> f64 {
+    real(micros) / 1e6
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers out of range become the nearest ones"
+)]
+fn whole(real: f64) -> u64 {
+    real as u64
+}

@@ -1,0 +1,110 @@
+//! When the next bytes may leave, so that a window does not leave at once.
+//!
+//! Permission collects at the pace and is spent by what leaves. The driver's timers are a millisecond wide, so what
+//! one turn may send is what collects in some of them; on a path whose round trip is as short as that, the window
+//! alone decides.
+
+use super::time::{MILLISECOND, SECOND, Time};
+
+/// Permission that collects while nobody sends.
+const MOST_TIME: u64 = 4 * MILLISECOND;
+/// It is worth to wait for so much.
+const QUANTUM_TIME: u64 = MILLISECOND;
+const MAX_QUANTUM: u64 = 64 << 10;
+/// Segments that may leave at once whatever the pace is: as many as a new connection may send.
+const BURST_SEGMENTS: u64 = 10;
+
+/// Bytes in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rate(pub(super) u64);
+
+impl Rate {
+    /// So many bytes in so many microseconds.
+    pub(super) fn new(bytes: u64, micros: u64) -> Self {
+        Self(bytes.saturating_mul(SECOND) / micros.max(1))
+    }
+
+    /// Bytes in so many microseconds.
+    pub(super) fn bytes(self, micros: u64) -> u64 {
+        self.0.saturating_mul(micros) / SECOND
+    }
+
+    /// Microseconds that so many bytes take.
+    fn micros(self, bytes: u64) -> u64 {
+        bytes.saturating_mul(SECOND).div_ceil(self.0.max(1))
+    }
+}
+
+/// Permission to send.
+#[derive(Debug)]
+pub(super) struct Pacer {
+    rate: Option<Rate>,
+    segment: u64,
+    permitted: i64,
+    updated: Time,
+    open: bool,
+}
+
+impl Pacer {
+    pub(super) fn new(segment: u64) -> Self {
+        Self {
+            rate: None,
+            segment,
+            permitted: 0,
+            updated: Time::default(),
+            open: true,
+        }
+    }
+
+    /// Sets the pace; `None` while nothing is known of the path.
+    pub(super) fn set(&mut self, now: Time, rate: Option<Rate>) {
+        self.collect(now);
+        self.rate = rate;
+    }
+
+    /// Whether something may leave.
+    pub(super) fn permits(&mut self, now: Time) -> bool {
+        self.collect(now);
+        let Some(rate) = self.rate else { return true };
+        if self.permitted <= 0 {
+            self.open = false;
+        } else if self.permitted >= self.quantum(rate).cast_signed() {
+            self.open = true;
+        }
+        self.open
+    }
+
+    /// When something may leave, after [`Pacer::permits`] said no.
+    pub(super) fn permits_at(&self) -> Option<Time> {
+        let rate = self.rate?;
+        let missing = self.quantum(rate).cast_signed() - self.permitted;
+        let wait = rate.micros(u64::try_from(missing).unwrap_or(0));
+        (!self.open).then(|| self.updated.after(wait))
+    }
+
+    /// So many bytes left.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        if self.rate.is_some() {
+            self.permitted = self.permitted.saturating_sub_unsigned(bytes);
+        }
+    }
+
+    fn quantum(&self, rate: Rate) -> u64 {
+        rate.bytes(QUANTUM_TIME).clamp(self.segment, MAX_QUANTUM)
+    }
+
+    fn collect(&mut self, now: Time) {
+        let Some(rate) = self.rate else {
+            self.permitted = (BURST_SEGMENTS * self.segment).cast_signed();
+            self.updated = now;
+            return;
+        };
+        let most = rate.bytes(MOST_TIME).max(BURST_SEGMENTS * self.segment);
+        let gained = rate.bytes(now.since(self.updated).min(SECOND)).min(most);
+        // What a slow pace collects in an instant is less than a byte.
+        if gained > 0 {
+            self.permitted = (self.permitted + gained.cast_signed()).min(most.cast_signed());
+            self.updated = now;
+        }
+    }
+}
