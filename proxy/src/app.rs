@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshgate_proto::{Clock, ProxyCapabilities, ProxyHello};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -22,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::{self, AccessLogSink, Stops};
 use crate::config::{Config, ForwardedProto, ListenAddress};
 use crate::control::{
-    Applier, ClientSettings, Control, FirstContact, ManagementClient, Reporter, StatusBoard,
+    Applier, ClientSettings, Control, FirstContact, ManagementClient, Reporter, StatusBoard, SyncState,
 };
 use crate::edge::{Edge, Workers};
 use crate::handler::{ForwardedScheme, Forwarding, Handler, ProxyProtocol};
@@ -123,7 +125,8 @@ impl Proxy {
             tasks.spawn(health::serve(listener, parts.answers, serving.child_token()));
         }
         let (first, contact) = oneshot::channel();
-        tasks.spawn(parts.control.run(first, serving.child_token()));
+        let (mut control, serving_token) = (parts.control, serving.child_token());
+        tasks.spawn(async move { control.run(first, serving_token).await });
         let accepting = CancellationToken::new();
         tasks.spawn(Arc::clone(&parts.edge).serve(listener, accepting.clone()));
         tracing::info!(%address, "Proxy is listening");
@@ -274,11 +277,13 @@ impl Parts {
         let edge = Edge::new(Arc::new(handler), certificates, config.max_connections, workers)
             .map_err(StartError::Tls)?;
         let control = Control {
-            client: client.clone(),
+            management: Arc::new(client.clone()),
             hello: hello(config, clock, identity),
             applier: Applier::new(table, tunnels.clone(), Arc::clone(&board)),
             health: Arc::clone(&health),
             resync,
+            state: SyncState::default(),
+            rng: SmallRng::from_os_rng(),
         };
         let answers = HealthParts {
             health: Arc::clone(&health),

@@ -88,6 +88,8 @@ pub(crate) trait Tunnel: Send + Sync + fmt::Debug {
 pub(crate) trait TunnelObserver: Send + Sync + fmt::Debug {
     /// The tunnel of an account changed.
     fn tunnel_changed(&self, account: &AccountId, state: &TunnelState);
+    /// The tunnel of an account is closed: nothing is known of it any more.
+    fn tunnel_closed(&self, account: &AccountId);
 }
 
 /// What tunnels need from the rest of the proxy.

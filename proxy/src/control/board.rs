@@ -99,11 +99,11 @@ impl StatusBoard {
         }
     }
 
-    /// Services that are kept, as a number.
+    /// Services and tunnels that are kept, as a number.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         let board = self.board.lock();
-        board.services.len() + board.by_account.len()
+        board.services.len() + board.by_account.len() + board.tunnels.len()
     }
 
     /// Certificates changed.
@@ -156,6 +156,10 @@ impl TunnelObserver for StatusBoard {
                 self.evaluate(service, row, tunnels);
             }
         }
+    }
+
+    fn tunnel_closed(&self, account: &AccountId) {
+        self.board.lock().tunnels.remove(account);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use meshgate_mesh::ManagementUrl;
 use meshgate_proto::pb::management as pb;
 use meshgate_proto::pb::management::proxy_service_client::ProxyServiceClient;
@@ -18,7 +19,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use super::error::CallError;
-use super::stream::{Incoming, MappingStream};
+use super::stream::{MappingStream, Opener};
 
 /// Longest wait for a TCP and TLS connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -150,43 +151,6 @@ impl ManagementClient {
         &self.address
     }
 
-    /// Opens the mapping stream that wants acknowledgements.
-    pub(crate) async fn sync_mappings(&self, hello: ProxyHello) -> Result<MappingStream, CallError> {
-        // One message is under way at most: the next is sent only after an answer.
-        let (outgoing, messages) = mpsc::channel(2);
-        let init = pb::SyncMappingsRequest {
-            msg: Some(Msg::Init(hello.into())),
-        };
-        let sent = outgoing.try_send(init);
-        debug_assert!(sent.is_ok(), "the channel is new");
-        let mut calls = self.calls.clone();
-        let opened = self
-            .within(OPEN_STREAM, calls.sync_mappings(ReceiverStream::new(messages)))
-            .await?;
-        let incoming = Incoming::Sync {
-            messages: opened.into_inner(),
-            outgoing,
-        };
-        Ok(MappingStream {
-            incoming,
-            address: self.address.clone(),
-        })
-    }
-
-    /// Opens the older mapping stream.
-    pub(crate) async fn mapping_updates(&self, hello: ProxyHello) -> Result<MappingStream, CallError> {
-        let mut calls = self.calls.clone();
-        let opened = self.within(
-            OPEN_STREAM,
-            calls.get_mapping_update(pb::GetMappingUpdateRequest::from(hello)),
-        );
-        let incoming = Incoming::Update(opened.await?.into_inner());
-        Ok(MappingStream {
-            incoming,
-            address: self.address.clone(),
-        })
-    }
-
     /// Reports on a service.
     pub(crate) async fn send_status(&self, update: StatusUpdate) -> Result<(), CallError> {
         let mut calls = self.calls.clone();
@@ -233,6 +197,45 @@ impl ManagementClient {
             Err(_) => Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs())),
         };
         Err(CallError::new(&self.address, &status))
+    }
+}
+
+#[async_trait]
+impl Opener for ManagementClient {
+    async fn sync_mappings(&self, hello: ProxyHello) -> Result<MappingStream, CallError> {
+        // One message is under way at most: the next is sent only after an answer.
+        let (outgoing, messages) = mpsc::channel(2);
+        let init = pb::SyncMappingsRequest {
+            msg: Some(Msg::Init(hello.into())),
+        };
+        let sent = outgoing.try_send(init);
+        debug_assert!(sent.is_ok(), "the channel is new");
+        let mut calls = self.calls.clone();
+        let opened = self
+            .within(OPEN_STREAM, calls.sync_mappings(ReceiverStream::new(messages)))
+            .await?;
+        Ok(MappingStream::new(
+            opened.into_inner(),
+            Some(outgoing),
+            &self.address,
+        ))
+    }
+
+    async fn mapping_updates(&self, hello: ProxyHello) -> Result<MappingStream, CallError> {
+        let mut calls = self.calls.clone();
+        let opened = self.within(
+            OPEN_STREAM,
+            calls.get_mapping_update(pb::GetMappingUpdateRequest::from(hello)),
+        );
+        Ok(MappingStream::new(
+            opened.await?.into_inner(),
+            None,
+            &self.address,
+        ))
+    }
+
+    fn address(&self) -> &str {
+        self.address()
     }
 }
 

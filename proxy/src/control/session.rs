@@ -2,24 +2,12 @@
 
 use meshgate_proto::ProxyHello;
 use tokio::sync::Notify;
-use tonic::Code;
 
 use super::apply::Applier;
-use super::client::ManagementClient;
 use super::error::CallError;
-use super::stream::MappingStream;
+use super::stream::{MappingStream, Opener};
 use super::sync::SyncState;
 use crate::health::Health;
-
-/// Which call opens the stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum StreamKind {
-    /// With acknowledgements.
-    #[default]
-    Sync,
-    /// Without; for servers that do not know the other.
-    Update,
-}
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -32,21 +20,12 @@ pub(super) enum Ended {
     Resync,
 }
 
-/// Opens a stream, falling back to the older call when the newer is unknown. A fallback that worked sticks in `kind`.
-pub(super) async fn open(
-    client: &ManagementClient,
-    hello: &ProxyHello,
-    kind: &mut StreamKind,
-) -> Result<MappingStream, CallError> {
-    if *kind == StreamKind::Sync {
-        match client.sync_mappings(hello.clone()).await {
-            Err(error) if error.code == Code::Unimplemented => {}
-            opened => return opened,
-        }
+/// Opens a stream, with the older call where the newer is unknown. A server that was renewed meanwhile gets the newer.
+pub(super) async fn open(management: &dyn Opener, hello: &ProxyHello) -> Result<MappingStream, CallError> {
+    match management.sync_mappings(hello.clone()).await {
+        Err(error) if error.is_unknown_call() => management.mapping_updates(hello.clone()).await,
+        opened => opened,
     }
-    let opened = client.mapping_updates(hello.clone()).await?;
-    *kind = StreamKind::Update;
-    Ok(opened)
 }
 
 /// Takes one message: apply, then acknowledge. An error is the end of the stream.
@@ -60,6 +39,7 @@ pub(super) async fn step(
     // While the snapshot is on its way, it brings what a new one would.
     let synced = !state.is_in_snapshot();
     let batch = tokio::select! {
+        biased;
         () = resync.notified(), if synced => return Err(Ended::Resync),
         batch = stream.next() => batch,
     };
@@ -72,14 +52,4 @@ pub(super) async fn step(
     }
     stream.acknowledge().await;
     Ok(())
-}
-
-impl StreamKind {
-    /// The call to try when this one is unknown to the server.
-    pub(super) const fn other(self) -> Self {
-        match self {
-            Self::Sync => Self::Update,
-            Self::Update => Self::Sync,
-        }
-    }
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use meshgate_proto::ProxyHello;
+use rand::rngs::SmallRng;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::apply::Applier;
 use super::backoff::Backoff;
-use super::client::ManagementClient;
 use super::error::CallError;
-use super::session::{Ended, StreamKind, open, step};
-use super::stream::MappingStream;
+use super::session::{Ended, open, step};
+use super::stream::{MappingStream, Opener};
 use super::sync::SyncState;
 use crate::health::Health;
 
@@ -31,8 +31,8 @@ pub(crate) enum FirstContact {
 /// The control half of a proxy.
 #[derive(Debug)]
 pub(crate) struct Control {
-    /// Calls management.
-    pub(crate) client: ManagementClient,
+    /// Opens streams of management.
+    pub(crate) management: Arc<dyn Opener>,
     /// First words on each stream.
     pub(crate) hello: ProxyHello,
     /// Makes changes true.
@@ -41,25 +41,28 @@ pub(crate) struct Control {
     pub(crate) health: Arc<Health>,
     /// Woken when a new snapshot is wanted.
     pub(crate) resync: Arc<Notify>,
+    /// Everything that management has said.
+    pub(crate) state: SyncState,
+    /// Spreads the proxies of a cluster after a common outage.
+    pub(crate) rng: SmallRng,
 }
 
 impl Control {
     /// Runs streams until `stop`; tells `first` what came of the first attempt, and ends after a refusal there.
-    pub(crate) async fn run(self, first: oneshot::Sender<FirstContact>, stop: CancellationToken) {
+    pub(crate) async fn run(&mut self, first: oneshot::Sender<FirstContact>, stop: CancellationToken) {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = self.streams(first) => {}
         }
     }
 
-    async fn streams(mut self, first: oneshot::Sender<FirstContact>) {
+    async fn streams(&mut self, first: oneshot::Sender<FirstContact>) {
         let mut first = Some(first);
-        let mut kind = StreamKind::default();
-        let mut state = SyncState::default();
         let mut backoff = Backoff::default();
         loop {
-            let ended = match open(&self.client, &self.hello, &mut kind).await {
-                Ok(stream) => self.stream(stream, &mut state, &mut first, &mut backoff).await,
+            let ended = match open(&*self.management, &self.hello).await {
+                Ok(stream) => self.stream(stream, &mut first, &mut backoff).await,
                 Err(error) => Ended::Failed(error),
             };
             if let Ended::Failed(error) = &ended {
@@ -67,11 +70,8 @@ impl Control {
                     return tell(&mut first, FirstContact::Refused(error.clone()));
                 }
                 tell(&mut first, FirstContact::Unreachable(error.clone()));
-                if error.code == Code::Unimplemented {
-                    kind = kind.other();
-                }
             }
-            let wait = backoff.next(&mut rand::rng());
+            let wait = backoff.next(&mut self.rng);
             match ended {
                 Ended::Failed(error) => {
                     tracing::warn!(error = %error, retry_ms = wait.as_millis(), "Mapping stream failed");
@@ -89,17 +89,23 @@ impl Control {
     async fn stream(
         &mut self,
         mut stream: MappingStream,
-        state: &mut SyncState,
         first: &mut Option<oneshot::Sender<FirstContact>>,
         backoff: &mut Backoff,
     ) -> Ended {
         self.health.set_connected(true);
-        tracing::info!(management = self.client.address(), "Mapping stream is open");
-        state.handle_started();
+        tracing::info!(management = self.management.address(), "Mapping stream is open");
+        self.state.handle_started();
         // A wish from before this stream is what its snapshot fulfils.
         let _ = self.resync.notified().now_or_never();
         let ended = loop {
-            let step = step(&mut stream, state, &mut self.applier, &self.health, &self.resync).await;
+            let step = step(
+                &mut stream,
+                &mut self.state,
+                &mut self.applier,
+                &self.health,
+                &self.resync,
+            )
+            .await;
             match step {
                 Ok(()) => {
                     tell(first, FirstContact::Connected);
@@ -108,7 +114,7 @@ impl Control {
                 Err(ended) => break ended,
             }
         };
-        state.handle_ended();
+        self.state.handle_ended();
         self.health.set_connected(false);
         ended
     }

@@ -13,6 +13,8 @@ use meshgate_certs::{CertResolver, CertStore};
 use meshgate_mesh::ManagementUrl;
 use meshgate_proto::pb::management as pb;
 use meshgate_proto::{DomainName, MappingChange, ProxyCapabilities, ProxyHello, ProxyId, Secret, UnixTime};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -62,17 +64,20 @@ impl Bench {
         let table = RouteTable::default();
         let snapshot = Arc::clone(table.shared());
         let health = Arc::new(Health::default());
-        let control = Control {
-            client: client.clone(),
+        let mut control = Control {
+            management: Arc::new(client.clone()),
             hello: hello(),
             applier: Applier::new(table, tunnels, board),
             health: Arc::clone(&health),
             resync: Arc::clone(&resync),
+            state: SyncState::default(),
+            rng: SmallRng::from_os_rng(),
         };
         let stop = CancellationToken::new();
         let (first, contact) = oneshot::channel();
         tokio::spawn(reporter.run(client, stop.clone()));
-        tokio::spawn(control.run(first, stop.clone()));
+        let stopped = stop.clone();
+        tokio::spawn(async move { control.run(first, stopped).await });
         Self {
             snapshot,
             health,

@@ -148,6 +148,7 @@ pub(super) async fn supervise(account: Arc<Account>, parts: TunnelParts, registr
         wait = (wait * 2).min(RETRY_MAX);
     }
     supervisor.close_tunnel().await;
+    supervisor.parts.observer.tunnel_closed(&supervisor.account.id);
     ended.cancel();
 }
 

@@ -129,6 +129,8 @@ impl TunnelObserver for Observer {
     fn tunnel_changed(&self, _: &AccountId, state: &TunnelState) {
         self.0.try_send(state.clone()).unwrap();
     }
+
+    fn tunnel_closed(&self, _: &AccountId) {}
 }
 
 struct Bench {

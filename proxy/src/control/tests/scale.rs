@@ -3,7 +3,6 @@
 use meshgate_proto::{Mapping, MappingBatch, ServiceStatus};
 
 use super::*;
-use crate::control::sync::SyncState;
 
 const SERVICES: usize = 10_000;
 

@@ -1,48 +1,75 @@
-//! The applying half against a management that does its worst, in virtual time.
+//! The control half, its own loop included, against a management that does its worst, in virtual time.
 //!
 //! A case is made of a seed alone: services come, change, break, move to other hosts and go, while streams cannot be
-//! opened, are cut anywhere, in the middle of a snapshot too, repeat messages and lag. Whenever a stream is in step
-//! with management, and at the latest a bounded time after the faults ceased, the published routes are exactly
-//! management's mappings; connections under a route that was changed or taken away have ended; and when everything is
-//! gone, nothing is held.
+//! opened, open late, are of the older kind, fail anywhere, in the middle of a snapshot too, repeat messages, carry
+//! nonsense, stall and lag, and management returns with what it knew long ago. All the time:
+//!
+//! * the published routes are exactly what the messages say that were taken so far, no more and no less;
+//! * each message that was taken is acknowledged, once, after it was applied;
+//! * connections under a route that was changed or taken away have ended;
+//! * tries to open a stream keep a distance.
+//!
+//! And a bounded time after the faults ceased the routes are management's mappings and stay so on one stream; when
+//! everything is gone, nothing is held, and no task is left.
 //!
 //! `MESHGATE_SIMULATION_SEED` runs one case, `MESHGATE_SIMULATION_CASES` another number of them; a case that fails
 //! prints its seed.
 
+mod link;
 mod management;
+mod said;
 
+use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
-use meshgate_proto::{AccountId, WgPublicKey};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use tokio::time::{Instant, advance};
+use meshgate_mesh::PermanentFailure;
+use meshgate_proto::{AccountId, ServiceId, WgPublicKey};
+use rand::Rng;
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
-use self::management::Management;
-use super::super::backoff::Backoff;
-use super::super::sync::SyncState;
+use self::link::{Link, Weather};
 use super::*;
 use crate::routing::Route;
 use crate::tunnels::{RegisterError, Registrar};
 
 /// Cases of an ordinary run.
-const CASES: u64 = 300;
-/// Until the routes are management's mappings, once the faults ceased: the longest wait for a stream, a snapshot.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CASES: u64 = 2000;
+/// Until the routes are management's mappings, once the faults ceased: the slowest answer, the longest wait after it.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Until every tunnel is registered, after the longest wait between two tries.
+const SETTLING: Duration = Duration::from_mins(2);
+/// And this long nothing happens any more.
+const STEADY: Duration = Duration::from_mins(5);
 /// Until the tunnel of an account without services is closed.
 const LINGERING: Duration = Duration::from_mins(1);
 
-#[tokio::test(start_paused = true)]
-async fn routes_follow_management_whatever_happens_to_the_stream() {
+#[test]
+fn routes_follow_management_whatever_happens_to_the_stream() {
     let given = number("MESHGATE_SIMULATION_SEED");
     let cases = number("MESHGATE_SIMULATION_CASES").unwrap_or(if given.is_some() { 1 } else { CASES });
-    for seed in (given.unwrap_or(0)..).take(usize::try_from(cases).unwrap()) {
+    let first = given.unwrap_or(0);
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let seeds = (first..first + cases).skip(thread).step_by(threads);
+            scope.spawn(move || run_cases(seeds));
+        }
+    });
+}
+
+fn run_cases(seeds: impl Iterator<Item = u64>) {
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    for seed in seeds {
         let case = Seed(seed);
-        Simulation::new(seed).run().await;
+        runtime.block_on(async { Simulation::new(seed, keys.path()).run().await });
         drop(case);
     }
 }
@@ -62,204 +89,223 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// A proxy's control half without its wire, and the management that it follows.
+/// A proxy's control half, and the management that it follows.
 struct Simulation {
-    rng: StdRng,
-    management: Management,
-    state: SyncState,
-    applier: Applier,
+    rng: SmallRng,
+    link: Arc<Link>,
+    control: JoinHandle<Control>,
+    stop: CancellationToken,
+    health: Arc<Health>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     tunnels: Tunnels,
-    resync: Arc<Notify>,
     started: mpsc::Receiver<Started>,
-    backoff: Backoff,
-    retry_at: Instant,
-    /// Routes that were published at some time.
+    calm: Arc<AtomicBool>,
+    /// Routes that were published at some time and are still said.
     published: Vec<Arc<Route>>,
-    _keys: tempfile::TempDir,
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
-        let keys = tempfile::tempdir().unwrap();
+    fn new(seed: u64, keys: &Path) -> Self {
         let (starter, started) = HandStarter::new();
         let resolver = Arc::new(CertResolver::new(Arc::new(CertStore::new())));
         let board = Arc::new(StatusBoard::new(Arc::default(), resolver));
         let resync = Arc::new(Notify::new());
+        let calm = Arc::new(AtomicBool::new(false));
         let tunnels = Tunnels::new(TunnelParts {
-            registrar: Arc::new(Moody(AtomicU64::new(seed))),
+            registrar: Arc::new(Moody {
+                calls: AtomicU64::new(seed),
+                calm: Arc::clone(&calm),
+            }),
             starter,
             observer: Arc::<StatusBoard>::clone(&board),
             resync: Arc::clone(&resync),
-            key_dir: keys.path().to_owned(),
+            key_dir: keys.to_owned(),
             max_dial: None,
             allow_direct: Arc::default(),
         });
         let table = RouteTable::default();
         let snapshot = Arc::clone(table.shared());
-        Self {
-            rng: StdRng::seed_from_u64(seed),
-            management: Management::default(),
-            state: SyncState::default(),
+        let health = Arc::new(Health::default());
+        let link = Arc::new(Link::new(seed));
+        let mut control = Control {
+            management: Arc::<Link>::clone(&link),
+            hello: hello(),
             applier: Applier::new(table, tunnels.clone(), board),
+            health: Arc::clone(&health),
+            resync,
+            state: SyncState::default(),
+            rng: SmallRng::seed_from_u64(seed),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let control = tokio::spawn(async move {
+            control.run(oneshot::channel().0, stopped).await;
+            control
+        });
+        Self {
+            rng: SmallRng::seed_from_u64(seed),
+            link,
+            control,
+            stop,
+            health,
             snapshot,
             tunnels,
-            resync,
             started,
-            backoff: Backoff::default(),
-            retry_at: Instant::now(),
+            calm,
             published: Vec::new(),
-            _keys: keys,
         }
     }
 
     async fn run(mut self) {
-        let ceases = Instant::now() + Duration::from_secs(self.rng.random_range(1..90));
+        let longest = if self.rng.random_bool(0.1) { 60_000 } else { 12_000 };
+        let ceases = Instant::now() + Duration::from_millis(self.rng.random_range(500..longest));
         while Instant::now() < ceases {
             if self.rng.random_bool(0.3) {
-                self.management.change(&mut self.rng);
+                self.link.management().change(&mut self.rng);
             }
-            self.turn(Weather::Foul).await;
+            let pause = match self.rng.random_range(0..40) {
+                0 => self.rng.random_range(2_000..12_000),
+                _ => self.rng.random_range(1..600),
+            };
+            self.turn(Duration::from_millis(pause)).await;
+            self.disturb();
         }
 
-        let deadline = Instant::now() + PATIENCE;
-        while !self.is_in_step() {
-            assert!(Instant::now() < deadline, "not in step after {PATIENCE:?}");
-            self.turn(Weather::Fair).await;
-        }
-        self.check_routes();
-
-        for _ in 0..5 {
-            self.management.change(&mut self.rng);
+        self.link.calm();
+        self.calm.store(true, Ordering::Relaxed);
+        self.catch_up().await;
+        for _ in 0..2 {
+            self.link.management().change(&mut self.rng);
             self.catch_up().await;
         }
-        self.management.remove_all();
+        self.stay().await;
+        self.link.management().remove_all();
         self.catch_up().await;
         self.check_nothing_is_left().await;
     }
 
-    /// One thing happens on the stream.
-    async fn turn(&mut self, weather: Weather) {
-        let pause = self.rng.random_range(0..400);
-        advance(Duration::from_millis(pause)).await;
-        while self.started.try_recv().is_ok() {}
-        if !self.management.is_connected() {
-            if Instant::now() >= self.retry_at {
-                self.open(weather);
+    /// Some time passes, and what management has to say is said. Time moves only once the proxy has nothing to do.
+    async fn turn(&mut self, pause: Duration) {
+        sleep(pause).await;
+        while let Ok(started) = self.started.try_recv() {
+            started.tunnel.become_ready();
+            if !self.calm.load(Ordering::Relaxed) && self.rng.random_bool(0.2) {
+                started.tunnel.status.send_modify(|status| {
+                    status.permanent = Some(PermanentFailure::Removed {
+                        management: "http://m:80".into(),
+                        reason: "deleted".into(),
+                    });
+                });
             }
-            return;
         }
-        let wants_snapshot = !self.state.is_in_snapshot() && self.resync.notified().now_or_never().is_some();
-        if wants_snapshot || self.happens(weather, 0.06) || self.management.lags() {
-            return self.end();
-        }
-        let repeats = self.happens(weather, 0.1);
-        if let Some(batch) = self.management.next_message(repeats) {
-            self.take(batch);
-        }
-        if self.is_in_step() {
-            self.check_routes();
-        }
+        self.check();
+        self.link.management().deliver(&mut self.rng);
     }
 
-    fn happens(&mut self, weather: Weather, share: f64) -> bool {
-        weather == Weather::Foul && self.rng.random_bool(share)
-    }
-
-    fn open(&mut self, weather: Weather) {
-        if self.happens(weather, 0.4) {
-            return self.end();
+    fn disturb(&mut self) {
+        let mut management = self.link.management();
+        match self.rng.random_range(0..100) {
+            0..6 => management.fail(&mut self.rng),
+            6..8 => management.restart(&mut self.rng),
+            8..10 => management.remember(),
+            10..15 => management.repeat(),
+            15..18 => management.talk_nonsense(),
+            18..21 => management.weather = Weather::foul(&mut self.rng),
+            _ => {}
         }
-        let size = self.rng.random_range(1..6);
-        self.management.connect(size);
-        self.state.handle_started();
-        // A wish from before this stream is what its snapshot fulfils.
-        let _ = self.resync.notified().now_or_never();
-    }
-
-    fn end(&mut self) {
-        self.management.disconnect();
-        self.state.handle_ended();
-        self.retry_at = Instant::now() + self.backoff.next(&mut self.rng);
-    }
-
-    /// As the session does with a message.
-    fn take(&mut self, batch: meshgate_proto::MappingBatch) {
-        let was_in_snapshot = self.state.is_in_snapshot();
-        self.applier.apply(self.state.handle_batch(batch));
-        if was_in_snapshot && !self.state.is_in_snapshot() {
-            self.applier.snapshot_complete();
-        }
-        self.backoff.reset();
-        self.published.extend(self.snapshot.load().routes().cloned());
-    }
-
-    /// Everything that management has said has arrived.
-    fn is_in_step(&self) -> bool {
-        self.management.is_connected() && self.management.is_through() && !self.state.is_in_snapshot()
     }
 
     async fn catch_up(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.turn(Weather::Fair).await;
-            if self.is_in_step() {
+            self.turn(Duration::from_millis(200)).await;
+            if self.link.management().is_in_step() {
                 break;
             }
             assert!(Instant::now() < deadline, "not in step after {PATIENCE:?}");
         }
-        self.check_routes();
+        assert!(self.health.is_synced() && self.health.is_connected());
     }
 
-    fn check_routes(&mut self) {
+    /// Nothing is left to do: one stream holds, and nothing is published.
+    async fn stay(&mut self) {
+        self.turn_for(SETTLING).await;
+        let before = (self.link.management().opened(), self.snapshot.load_full());
+
+        self.turn_for(STEADY).await;
+
+        assert_eq!(self.link.management().opened(), before.0, "streams come and go");
+        assert!(Arc::ptr_eq(&before.1, &self.snapshot.load()), "nothing changed");
+        assert!(self.link.management().is_in_step());
+    }
+
+    /// Some turns that take so long together.
+    async fn turn_for(&mut self, time: Duration) {
+        const TURNS: u32 = 6;
+        for _ in 0..TURNS {
+            self.turn(time / TURNS).await;
+        }
+    }
+
+    /// Everything that the proxy took is acknowledged and in force, and nothing else is.
+    fn check(&mut self) {
+        let mut management = self.link.management();
+        let is_news = management.settle();
+        assert_eq!(self.health.is_connected(), management.is_held());
         let snapshot = self.snapshot.load();
-        self.management.check(&snapshot);
-        assert_eq!(self.state.len(), self.management.len());
+        if !is_news {
+            return;
+        }
+        let told = management.told();
+        told.check(&snapshot);
         self.published.retain(|route| {
-            let current = self.management.still_says(route);
+            let current = told.says(route);
             assert!(
                 current || route.closed.is_cancelled(),
                 "connections live on under a route that is no more: {route:?}"
             );
             current
         });
+        for route in snapshot.routes() {
+            if !self.published.iter().any(|known| Arc::ptr_eq(known, route)) {
+                self.published.push(Arc::clone(route));
+            }
+        }
     }
 
-    async fn check_nothing_is_left(&mut self) {
-        for _ in 0..LINGERING.as_secs() {
-            advance(Duration::from_secs(1)).await;
-            tokio::task::yield_now().await;
-        }
+    async fn check_nothing_is_left(mut self) {
+        self.turn_for(LINGERING).await;
         assert_eq!(self.snapshot.load().routes().count(), 0);
-        assert_eq!(self.state.len(), 0);
-        assert_eq!(self.applier.held(), 0);
         let tunnels = self.tunnels.summaries();
         assert!(tunnels.is_empty(), "{tunnels:?}");
+        self.stop.cancel();
+        let control = self.control.await.unwrap();
+        assert_eq!((control.state.len(), control.applier.held()), (0, 0));
         self.tunnels.stop().await;
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
-}
-
-/// Whether faults happen.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Foul,
-    Fair,
 }
 
 /// Registers some keys, and refuses others for this reason or that.
 #[derive(Debug)]
-struct Moody(AtomicU64);
+struct Moody {
+    calls: AtomicU64,
+    calm: Arc<AtomicBool>,
+}
 
 #[async_trait]
 impl Registrar for Moody {
     async fn create_peer(
         &self,
         _: &AccountId,
-        _: &meshgate_proto::ServiceId,
+        _: &ServiceId,
         _: &Secret<String>,
         _: WgPublicKey,
     ) -> Result<(), RegisterError> {
-        match self.0.fetch_add(1, Ordering::Relaxed) % 5 {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        match call % 5 {
+            _ if self.calm.load(Ordering::Relaxed) => Ok(()),
             0 => Err(RegisterError::TokenUsed),
             1 => Err(RegisterError::Failed("no".into())),
             _ => Ok(()),

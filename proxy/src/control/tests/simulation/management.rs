@@ -1,238 +1,281 @@
 //! Management as a proxy sees it: its mappings, and one stream of messages about them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use meshgate_proto::{
-    AccountId, BrokenMapping, DomainName, InvalidMessage, Mapping, MappingBatch, MappingChange, PathMapping,
-    Removal, Secret, ServiceId, ServiceMode, TargetOptions,
-};
+use futures::StreamExt as _;
+use meshgate_proto::ServiceId;
+use meshgate_proto::pb::management as pb;
+use meshgate_proto::pb::management::sync_mappings_request::Msg;
 use rand::Rng;
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
 
-use crate::routing::tests::mapping;
-use crate::routing::{Route, RouteState, Snapshot};
+use super::link::Weather;
+use super::said::{Message, Said, Told, removal};
+use crate::control::stream::MappingStream;
 
 /// Services that there may be.
 const SERVICES: u32 = 12;
-/// Hosts that they share: some claim the same.
-const HOSTS: u32 = 10;
 /// Messages that a proxy may be behind.
 const MOST_WAITING: usize = 24;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Management {
+    pub(super) weather: Weather,
     services: BTreeMap<ServiceId, Said>,
-    stream: Option<VecDeque<MappingBatch>>,
+    /// What a backup holds.
+    backup: BTreeMap<ServiceId, Said>,
+    stream: Option<Stream>,
+    told: Told,
     version: u32,
-    /// Counts the one-time tokens, which are fresh in every message.
-    tokens: u32,
+    tokens: u64,
+    opened: u32,
+    /// Something was taken since the last look.
+    is_news: bool,
 }
 
-/// What management says of a service.
-#[derive(Clone, Debug)]
-struct Said {
-    domain: DomainName,
-    account: AccountId,
-    version: u32,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A mapping that can be served.
-    Good,
-    /// A mapping of a mode that no route has.
-    Unservable,
-    /// A mapping that cannot be understood.
-    Broken,
+/// One mapping stream.
+#[derive(Debug)]
+struct Stream {
+    /// Absent once it was let go.
+    messages: Option<mpsc::Sender<Result<pb::SyncMappingsResponse, Status>>>,
+    /// Absent on a stream of the older kind.
+    acks: Option<mpsc::Receiver<pb::SyncMappingsRequest>>,
+    waiting: VecDeque<Message>,
+    /// Sent, and not known to be taken.
+    sent: VecDeque<Message>,
+    taken: Arc<AtomicUsize>,
+    /// Counted as taken.
+    told: usize,
+    acknowledged: usize,
 }
 
 impl Management {
-    pub(super) fn len(&self) -> usize {
-        self.services.len()
+    pub(super) fn new(weather: Weather) -> Self {
+        Self {
+            weather,
+            services: BTreeMap::new(),
+            backup: BTreeMap::new(),
+            stream: None,
+            told: Told::default(),
+            version: 0,
+            tokens: 0,
+            opened: 0,
+            is_news: false,
+        }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.stream.is_some()
+    pub(super) fn told(&self) -> &Told {
+        &self.told
     }
 
-    /// Nothing is under way.
-    pub(super) fn is_through(&self) -> bool {
-        self.stream.as_ref().is_none_or(VecDeque::is_empty)
+    /// Streams so far.
+    pub(super) fn opened(&self) -> u32 {
+        self.opened
     }
 
-    /// The proxy is so far behind that it is better off with a new snapshot.
-    pub(super) fn lags(&self) -> bool {
-        self.stream
-            .as_ref()
-            .is_some_and(|stream| stream.len() > MOST_WAITING)
+    /// The proxy holds a stream.
+    pub(super) fn is_held(&self) -> bool {
+        let messages = self.stream.as_ref().and_then(|stream| stream.messages.as_ref());
+        messages.is_some_and(|messages| !messages.is_closed())
+    }
+
+    /// Everything has been said, taken and acknowledged.
+    pub(super) fn is_in_step(&self) -> bool {
+        let through = |stream: &Stream| stream.waiting.is_empty() && stream.sent.is_empty();
+        let is_told = self.stream.as_ref().is_some_and(through) && self.told.is_complete();
+        is_told && self.is_held() && self.told.services.len() == self.services.len()
     }
 
     /// A stream opens: a snapshot in messages of so many services, and what changes from now on.
-    pub(super) fn connect(&mut self, size: usize) {
-        let services: Vec<ServiceId> = self.services.keys().cloned().collect();
-        let mut messages: VecDeque<MappingBatch> = services
+    pub(super) fn connect(&mut self, size: usize, with_acks: bool, address: &str) -> MappingStream {
+        self.look();
+        self.opened += 1;
+        self.told.begin();
+        let services: Vec<_> = self.services.clone().into_iter().collect();
+        let mut waiting: VecDeque<Message> = services
             .chunks(size)
-            .map(|ids| {
-                let mut message = MappingBatch::default();
-                for id in ids {
-                    self.say(id, &mut message);
-                }
-                message
+            .map(|part| Message {
+                services: part.iter().cloned().map(|(id, said)| (id, Some(said))).collect(),
+                complete: false,
             })
             .collect();
-        match messages.back_mut() {
-            Some(last) => last.initial_sync_complete = true,
-            None => messages.push_back(MappingBatch {
-                initial_sync_complete: true,
-                ..MappingBatch::default()
+        match waiting.back_mut() {
+            Some(last) => last.complete = true,
+            None => waiting.push_back(Message {
+                complete: true,
+                ..Message::default()
             }),
         }
-        self.stream = Some(messages);
+        let (messages, receiver) = mpsc::channel(64);
+        let (outgoing, acks) = mpsc::channel(64);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&taken);
+        let received = ReceiverStream::new(receiver).inspect(move |message: &Result<_, _>| {
+            counter.fetch_add(usize::from(message.is_ok()), Ordering::Relaxed);
+        });
+        self.stream = Some(Stream {
+            messages: Some(messages),
+            acks: with_acks.then_some(acks),
+            waiting,
+            sent: VecDeque::new(),
+            taken,
+            told: 0,
+            acknowledged: 0,
+        });
+        MappingStream::new(received, with_acks.then_some(outgoing), address)
     }
 
-    pub(super) fn disconnect(&mut self) {
-        self.stream = None;
+    /// Looks at what the proxy took, and whether it said so; true when it took something since the last time.
+    pub(super) fn settle(&mut self) -> bool {
+        self.look();
+        std::mem::take(&mut self.is_news)
     }
 
-    /// The next message; one that is repeated comes again after it.
-    pub(super) fn next_message(&mut self, repeated: bool) -> Option<MappingBatch> {
-        let stream = self.stream.as_mut()?;
-        if repeated && let Some(first) = stream.front().cloned() {
-            stream.push_front(first);
+    fn look(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        while stream.told < stream.taken.load(Ordering::Relaxed) {
+            stream.told += 1;
+            self.told.take(stream.sent.pop_front().expect("it was sent"));
+            self.is_news = true;
         }
-        stream.pop_front()
+        if let Some(acks) = &mut stream.acks {
+            while let Ok(ack) = acks.try_recv() {
+                assert!(matches!(ack.msg, Some(Msg::Ack(_))), "{ack:?}");
+                stream.acknowledged += 1;
+            }
+            assert_eq!(stream.acknowledged, stream.told, "acknowledged and taken");
+        }
+        if !self.is_held() {
+            self.stream = None;
+        }
+    }
+
+    /// Says what there is to say: in a snapshot one message after the other, then all.
+    pub(super) fn deliver(&mut self, rng: &mut SmallRng) {
+        let Some(stream) = &mut self.stream else { return };
+        let Some(messages) = &stream.messages else { return };
+        if stream.waiting.len() > MOST_WAITING {
+            return self.disconnect();
+        }
+        let many = if self.told.is_complete() {
+            rng.random_range(1..4)
+        } else {
+            1
+        };
+        for _ in 0..many {
+            let Some(message) = stream.waiting.pop_front() else {
+                return;
+            };
+            let mapping = message.services.iter().map(|(id, said)| {
+                self.tokens += 1;
+                match said {
+                    Some(said) => said.encode(id, self.tokens),
+                    None => removal(id),
+                }
+            });
+            let encoded = pb::SyncMappingsResponse {
+                mapping: mapping.collect(),
+                initial_sync_complete: message.complete,
+            };
+            if messages.try_send(Ok(encoded)).is_ok() {
+                stream.sent.push_back(message);
+            }
+        }
     }
 
     /// Somebody changes some services.
-    pub(super) fn change(&mut self, rng: &mut StdRng) {
-        let mut message = MappingBatch::default();
+    pub(super) fn change(&mut self, rng: &mut SmallRng) {
+        let mut message = Message::default();
         for _ in 0..rng.random_range(1..4) {
             let id = ServiceId::new(format!("s{}", rng.random_range(0..SERVICES)));
-            if message_names(&message, &id) {
-                continue;
-            }
             if rng.random_bool(0.25) {
                 self.services.remove(&id);
             } else {
                 self.version += 1;
-                let said = self.draw(rng, &id);
+                let said = Said::draw(rng, self.services.get(&id), self.version);
                 self.services.insert(id.clone(), said);
             }
-            self.say(&id, &mut message);
+            let said = self.services.get(&id).cloned();
+            message.services.insert(id, said);
         }
-        if let Some(stream) = &mut self.stream {
-            stream.push_back(message);
-        }
+        self.say(message);
     }
 
     pub(super) fn remove_all(&mut self) {
-        let ids: Vec<ServiceId> = std::mem::take(&mut self.services).into_keys().collect();
-        let mut message = MappingBatch::default();
-        for id in &ids {
-            self.say(id, &mut message);
-        }
-        if let Some(stream) = &mut self.stream {
-            stream.push_back(message);
+        let ids = std::mem::take(&mut self.services).into_keys();
+        let message = Message {
+            services: ids.map(|id| (id, None)).collect(),
+            complete: false,
+        };
+        self.say(message);
+    }
+
+    /// The next message comes twice.
+    pub(super) fn repeat(&mut self) {
+        if let Some(stream) = &mut self.stream
+            && let Some(next) = stream.waiting.front().cloned()
+        {
+            stream.waiting.push_front(next);
         }
     }
 
-    /// The routes are what the mappings say, no more and no less.
-    pub(super) fn check(&self, snapshot: &Snapshot) {
-        for route in snapshot.routes() {
-            assert!(self.still_says(route), "nobody says {route:?}");
-        }
-        for (id, said) in &self.services {
-            let route = snapshot.host(said.domain.as_str());
-            if said.kind == Kind::Unservable {
-                assert!(route.is_none_or(|route| route.service_id != *id), "{route:?}");
-                continue;
-            }
-            assert!(route.is_some(), "{id} is not served: {said:?}");
-        }
-    }
-
-    /// The route is what management says of its service now.
-    pub(super) fn still_says(&self, route: &Route) -> bool {
-        let Some(said) = self.services.get(&route.service_id) else {
-            return false;
-        };
-        let same = route.domain == said.domain && route.account_id == said.account;
-        let leads = |version: u32| {
-            let path = path(version);
-            route.target(&path).is_some_and(|(_, prefix)| prefix == path)
-        };
-        same && match (said.kind, &route.state) {
-            (Kind::Good, RouteState::Ready) => leads(said.version),
-            (Kind::Broken, RouteState::Unavailable(reason)) => reason.contains(&path(said.version)),
-            (Kind::Good | Kind::Broken | Kind::Unservable, _) => false,
-        }
-    }
-
-    fn draw(&self, rng: &mut StdRng, id: &ServiceId) -> Said {
-        let old = self.services.get(id);
-        let domain = match old {
-            Some(old) if rng.random_bool(0.7) => old.domain.clone(),
-            _ => DomainName::new(&format!("h{}.test", rng.random_range(0..HOSTS))).unwrap(),
-        };
-        let kind = match rng.random_range(0..10) {
-            0 => Kind::Unservable,
-            1 | 2 => Kind::Broken,
-            _ => Kind::Good,
-        };
-        Said {
-            domain,
-            account: AccountId::new(format!("a{}", rng.random_range(0..3))),
-            version: self.version,
-            kind,
-        }
-    }
-
-    /// Puts what there is to say about a service into a message.
-    fn say(&mut self, id: &ServiceId, message: &mut MappingBatch) {
-        self.tokens += 1;
-        let Some(said) = self.services.get(id) else {
-            let removal = Removal {
-                id: id.clone(),
-                account_id: AccountId::new("a0"),
-                domain: None,
-            };
-            return message.changes.push(MappingChange::Removed(removal));
-        };
-        if said.kind == Kind::Broken {
-            return message.broken.push(BrokenMapping {
-                id: id.clone(),
-                account_id: said.account.clone(),
-                domain: Some(said.domain.clone()),
-                error: InvalidMessage::new("mapping.mode", path(said.version)),
+    /// Removes what never was, and says that the snapshot is whole when it long is.
+    pub(super) fn talk_nonsense(&mut self) {
+        if self.told.is_complete() {
+            self.say(Message {
+                services: [(ServiceId::new("nobody"), None)].into(),
+                complete: true,
             });
         }
-        let mut mapping: Mapping = mapping(id.as_str(), said.domain.as_str());
-        mapping.account_id = said.account.clone();
-        mapping.auth_token = Secret::from(format!("token{}", self.tokens));
-        mapping.paths.push(PathMapping {
-            path: path(said.version),
-            target: "http://100.64.0.1:8080/".into(),
-            options: TargetOptions::default(),
-        });
-        if said.kind == Kind::Unservable {
-            mapping.mode = ServiceMode::Udp;
-        }
-        let change = if self.tokens.is_multiple_of(2) {
-            MappingChange::Created(Box::new(mapping))
-        } else {
-            MappingChange::Modified(Box::new(mapping))
-        };
-        message.changes.push(change);
     }
-}
 
-fn message_names(message: &MappingBatch, id: &ServiceId) -> bool {
-    let changes = message.changes.iter().any(|change| change.service_id() == id);
-    changes || message.broken.iter().any(|broken| broken.id == *id)
-}
+    /// The stream fails, or ends without a reason; what was not taken is lost.
+    pub(super) fn fail(&mut self, rng: &mut SmallRng) {
+        const CODES: [Code; 4] = [
+            Code::Unavailable,
+            Code::Internal,
+            Code::Cancelled,
+            Code::Unauthenticated,
+        ];
+        if let Some(messages) = self.stream.as_ref().and_then(|stream| stream.messages.as_ref())
+            && rng.random_bool(0.7)
+        {
+            let status = Status::new(CODES[rng.random_range(0..CODES.len())], "bad luck");
+            // A proxy that has left hears nothing.
+            let _ = messages.try_send(Err(status));
+        }
+        self.disconnect();
+    }
 
-/// The path that only this version leads along.
-fn path(version: u32) -> String {
-    format!("/v{version}")
+    /// Keeps a copy of what is.
+    pub(super) fn remember(&mut self) {
+        self.backup = self.services.clone();
+    }
+
+    /// Management starts again, sometimes from its backup.
+    pub(super) fn restart(&mut self, rng: &mut SmallRng) {
+        self.disconnect();
+        if rng.random_bool(0.5) {
+            self.services = self.backup.clone();
+        }
+    }
+
+    fn say(&mut self, message: Message) {
+        if let Some(stream) = &mut self.stream {
+            stream.waiting.push_back(message);
+        }
+    }
+
+    /// Lets the stream go; the proxy may still take what was sent.
+    fn disconnect(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.messages = None;
+            stream.waiting.clear();
+        }
+    }
 }
