@@ -24,3 +24,4 @@ pub(crate) use client::{AccessLogLine, ClientError, ClientSettings, ManagementCl
 pub(crate) use error::CallError;
 pub(crate) use report::Reporter;
 pub(crate) use supervise::{Control, FirstContact};
+pub(crate) use sync::SyncState;
