@@ -295,10 +295,16 @@ impl Engine {
 
     fn handle_relay(&mut self, event: RelayEvent) {
         match event {
-            RelayEvent::Up { instance_url, ip } => {
+            RelayEvent::Up {
+                instance_url,
+                ip,
+                heard,
+            } => {
                 self.direct.learn_own_address(&ip, self.out.netstack.udp_port());
                 self.relay = Some(RelayInfo { instance_url, ip });
                 self.with_all(PeerConnection::handle_relay_up);
+                // Nobody waits any more when the client stops.
+                let _ = heard.send(());
             }
             RelayEvent::Down => {
                 self.relay = None;

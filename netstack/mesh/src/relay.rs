@@ -11,7 +11,7 @@ use meshgate_netstack::Netstack;
 use meshgate_proto::network_map::RelayServers;
 use meshgate_proto::relay::{Frame, PeerHash};
 use meshgate_proto::{WgPrivateKey, WgPublicKey};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::connection::RelayError;
@@ -36,6 +36,8 @@ pub(crate) enum RelayEvent {
         instance_url: String,
         /// Address bytes of the relay.
         ip: Vec<u8>,
+        /// Told once this has been heard: whoever is ready answers peers with the relay's name.
+        heard: oneshot::Sender<()>,
     },
     /// We are not connected any more.
     Down,
@@ -121,12 +123,15 @@ impl RelayTask {
             () = self.stop.cancelled() => return Err(RelayError::Stopping),
         };
         backoff.connected(Instant::now());
+        let (heard, is_heard) = oneshot::channel();
         let up = RelayEvent::Up {
             instance_url: connection.instance_url().to_owned(),
             ip: connection.ip(),
+            heard,
         };
         let drain = self.outgoing.open();
         self.events.send(up).await.map_err(|_| RelayError::Stopping)?;
+        is_heard.await.map_err(|_| RelayError::Stopping)?;
         self.board.up(Hop::Relay);
         let handlers = Handlers {
             netstack: &self.netstack,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use meshgate_mesh::{Inbound, ListenSpec, Mesh, MeshConfig, PeerPath, TcpStream};
 use meshgate_proto::{Secret, WgPrivateKey};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
@@ -23,8 +24,8 @@ pub(crate) struct World {
     pub(crate) office: Arc<Office>,
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) hub: Arc<Hub>,
-    grpc: SocketAddr,
-    relay: SocketAddr,
+    grpc: Door,
+    relay: Door,
     grpc_runtime: Option<Runtime>,
     relay_runtime: Option<Runtime>,
 }
@@ -32,11 +33,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (grpc, relay) = (free_address(), free_address());
+        let (grpc, relay) = (Door::new(), Door::new());
         let mut world = Self {
-            office: Arc::new(Office::new(grpc, relay)),
+            office: Arc::new(Office::new(grpc.address, relay.address)),
             exchange: Arc::new(Exchange::default()),
-            hub: Arc::new(Hub::new(relay)),
+            hub: Arc::new(Hub::new(relay.address)),
             grpc,
             relay,
             grpc_runtime: None,
@@ -65,7 +66,7 @@ impl World {
     pub(crate) fn revive_grpc(&mut self) {
         self.office.restart();
         let runtime = runtime();
-        let listener = bind(&runtime, self.grpc);
+        let listener = self.grpc.open(&runtime);
         let (office, exchange) = (Arc::clone(&self.office), Arc::clone(&self.exchange));
         runtime.spawn(crate::management::serve(listener, office, exchange));
         self.grpc_runtime = Some(runtime);
@@ -78,7 +79,7 @@ impl World {
 
     pub(crate) fn revive_relay(&mut self) {
         let runtime = runtime();
-        let listener = bind(&runtime, self.relay);
+        let listener = self.relay.open(&runtime);
         runtime.spawn(crate::relay::serve(listener, Arc::clone(&self.hub)));
         self.relay_runtime = Some(runtime);
     }
@@ -92,7 +93,7 @@ impl World {
     }
 
     pub(crate) fn config(&self, name: &str) -> MeshConfig {
-        let url = format!("http://{}", self.grpc).parse().unwrap();
+        let url = format!("http://{}", self.grpc.address).parse().unwrap();
         let mut config = MeshConfig::new(url, WgPrivateKey::generate(), name);
         config.setup_key = Some(Secret::from(SETUP_KEY));
         config.inbound = Inbound::Firewall;
@@ -197,16 +198,37 @@ pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
     (result, start.elapsed())
 }
 
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+/// A port that stays ours while nobody listens on it: clients are refused, and no other socket gets it.
+struct Door {
+    address: SocketAddr,
+    _reservation: Socket,
 }
 
-fn bind(runtime: &Runtime, address: SocketAddr) -> tokio::net::TcpListener {
-    let _context = runtime.enter();
-    let listener = std::net::TcpListener::bind(address).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    tokio::net::TcpListener::from_std(listener).unwrap()
+impl Door {
+    fn new() -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let reservation = reusable(any);
+        Self {
+            address: reservation.local_addr().unwrap().as_socket().unwrap(),
+            _reservation: reservation,
+        }
+    }
+
+    fn open(&self, runtime: &Runtime) -> tokio::net::TcpListener {
+        let _context = runtime.enter();
+        let socket = reusable(self.address);
+        socket.listen(128).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        tokio::net::TcpListener::from_std(socket.into()).unwrap()
+    }
+}
+
+fn reusable(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 fn runtime() -> Runtime {
