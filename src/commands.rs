@@ -18,7 +18,7 @@ use crate::agent::{Agent, AgentConfig};
 use crate::cli::{AgentArgs, Command, ManagementArgs};
 use crate::proxy_args::ProxyArgs;
 use crate::state_dir::default_state_dir;
-use crate::{admin, demo, ready_file, shutdown};
+use crate::{admin, demo, ready_file, shutdown, vitals};
 
 /// After this long without joining, an agent that waits says why.
 const JOIN_NOTICE: Duration = Duration::from_secs(10);
@@ -57,6 +57,7 @@ async fn management(args: ManagementArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.ready_file {
         ready_file::write(path, &serde_json::json!({ "listen": running.local_addr() }))?;
     }
+    vitals::on_signal(Vec::new())?;
     stop.cancelled().await;
     running.shutdown().await;
     info!("Stopped");
@@ -70,6 +71,7 @@ async fn proxy(args: &ProxyArgs) -> anyhow::Result<()> {
         running = Proxy::start(config, Arc::new(SystemClock)) => running.context("cannot start the proxy")?,
         () = stop.cancelled() => return Ok(()),
     };
+    vitals::on_signal(Vec::new())?;
     stop.cancelled().await;
     running.shutdown().await;
     info!("Stopped");
@@ -96,6 +98,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         allowed: args.allow_ports,
         forward_to: args.forward_to,
     })?;
+    vitals::on_signal(Vec::new())?;
     let result = tokio::select! {
         () = stop.cancelled() => Ok(()),
         error = agent.failed() => Err(error),

@@ -10,6 +10,7 @@ mod proxy_args;
 mod ready_file;
 mod shutdown;
 mod state_dir;
+mod vitals;
 
 use std::process::ExitCode;
 

@@ -95,7 +95,7 @@ async fn run_on(paths: Paths, plan: &Plan, dice: &mut Dice, report: &mut Report)
 
     for fault in dice.deal(&plan.faults, plan.rounds) {
         for (held, part) in held.iter_mut().zip(PARTS) {
-            let now = Vitals::read(scene.deployment.process(part).pid());
+            let now = Vitals::ask(scene.deployment.process(part)).await;
             held.highest = held.highest.max(now);
         }
         let round = round(&mut scene, fault, plan.rules, &ledger, dice).await;
@@ -127,17 +127,23 @@ async fn warm_up(scene: &Scene, ledger: &SharedLedger) -> Result<Vec<Held>, Stri
         ledger.heal(begun);
     }
     recovered(ledger).await?;
-    let vitals = |part| Vitals::read(scene.deployment.process(part).pid());
     let mut held: Vec<Held> = PARTS
         .into_iter()
-        .map(|part| Held::new(part, vitals(part)))
+        .map(|part| Held::new(part, Vitals::default()))
         .collect();
     let end = Instant::now() + WARM_UP;
     while Instant::now() < end {
         for (held, part) in held.iter_mut().zip(PARTS) {
-            held.base = held.base.max(vitals(part));
+            let now = Vitals::ask(scene.deployment.process(part)).await;
+            if now.tasks == 0 {
+                return Err(format!("{part} does not tell how many tasks it has"));
+            }
+            held.base = held.base.max(now);
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+    for held in &mut held {
+        held.highest = held.base;
     }
     let window = ledger.lock().close(Instant::now());
     if window.tallies.iter().any(|tally| tally.lost > 0) {

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{binary, eventually};
 
 /// Lines of a log that a failure shows.
 const LOG_TAIL: usize = 150;
+
+/// How long a process may take to tell what it holds.
+const TELL: Duration = Duration::from_secs(5);
 
 /// How long a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
@@ -106,6 +109,28 @@ impl Process {
         );
     }
 
+    /// Asks for the number of its tasks; `None` when it does not tell in time.
+    pub async fn tasks(&self) -> Option<u64> {
+        const MARK: &str = "Holds tasks";
+        let told = || {
+            let log = self.log();
+            let lines = log.lines().filter(|line| line.contains(MARK));
+            let last = lines.clone().next_back().and_then(number_of_tasks);
+            (lines.count(), last)
+        };
+        let (before, _) = told();
+        self.signal("USR1");
+        let deadline = Instant::now() + TELL;
+        while Instant::now() < deadline {
+            let (lines, last) = told();
+            if lines > before {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
     /// Kills without notice and waits for the end.
     pub fn kill(mut self) {
         let _ = self.child.kill();
@@ -194,6 +219,11 @@ impl Drop for Process {
             eprintln!("{}", self.log_tail());
         }
     }
+}
+
+fn number_of_tasks(line: &str) -> Option<u64> {
+    let (_, number) = line.split_once("tasks=")?;
+    number.split_whitespace().next()?.parse().ok()
 }
 
 /// What a command came to.

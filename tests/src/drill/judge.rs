@@ -18,6 +18,9 @@ const DESCRIPTORS_UNDER_WAY: u64 = 4;
 /// Threads beyond the base: those for blocking work come and go.
 const THREADS_BETWEEN: u64 = 8;
 
+/// Tasks beyond the base: those of requests under way at that moment.
+const TASKS_UNDER_WAY: u64 = 16;
+
 /// Memory beyond the base in KiB. Stalled clients fill the windows of their connections (36 clients, up to half a
 /// MiB each in proxy and agent), and the allocator keeps what it once had; what a leak takes grows with every
 /// round instead.
@@ -63,10 +66,10 @@ pub(super) async fn leaks(scene: &Scene, held: &mut [Held], rules: Rules, broken
         Rules::Outcomes => Duration::ZERO,
     };
     for (held, part) in held.iter_mut().zip(PARTS) {
-        held.end = Vitals::read(scene.deployment.process(part).pid());
+        held.end = Vitals::ask(scene.deployment.process(part)).await;
         while holds_more(held) && begun.elapsed() < patience {
             tokio::time::sleep(INTERVAL).await;
-            held.end = Vitals::read(scene.deployment.process(part).pid());
+            held.end = Vitals::ask(scene.deployment.process(part)).await;
         }
         held.highest = held.highest.max(held.end);
         if rules == Rules::All && holds_more(held) {
@@ -83,5 +86,6 @@ pub(super) async fn leaks(scene: &Scene, held: &mut [Held], rules: Rules, broken
 fn holds_more(held: &Held) -> bool {
     held.end.descriptors > held.base.descriptors + DESCRIPTORS_UNDER_WAY
         || held.end.threads > held.base.threads + THREADS_BETWEEN
+        || held.end.tasks > held.base.tasks + TASKS_UNDER_WAY
         || held.end.memory_kib > held.base.memory_kib + MEMORY_KEPT_KIB
 }

@@ -154,17 +154,23 @@ impl Report {
 
     fn held_table(&self) -> String {
         let mut text = format!(
-            "\n{:7}{:12}{:>24}{:>24}{:>30}\n",
-            "path", "process", "descriptors b/max/end", "threads b/max/end", "memory MiB b/max/end"
+            "\n{:7}{:12}{:>24}{:>20}{:>20}{:>30}\n",
+            "path",
+            "process",
+            "descriptors b/max/end",
+            "threads b/max/end",
+            "tasks b/max/end",
+            "memory MiB b/max/end"
         );
         for HeldOn { paths, held } in &self.held {
             let all = [held.base, held.highest, held.end];
             let descriptors = all.map(|vitals| vitals.descriptors.to_string()).join(" / ");
             let threads = all.map(|vitals| vitals.threads.to_string()).join(" / ");
+            let tasks = all.map(|vitals| vitals.tasks.to_string()).join(" / ");
             let memory = all.map(|vitals| mib(vitals.memory_kib)).join(" / ");
             let _ = writeln!(
                 text,
-                "{paths:7}{:12}{descriptors:>24}{threads:>24}{memory:>30}",
+                "{paths:7}{:12}{descriptors:>24}{threads:>20}{tasks:>20}{memory:>30}",
                 held.part
             );
         }

@@ -1,10 +1,11 @@
-//! What the processes hold: descriptors, threads, memory.
+//! What the processes hold: descriptors, threads, memory, tasks.
 
 use std::fs;
 
 use serde::Serialize;
 
 use crate::deployment::Part;
+use crate::process::Process;
 
 /// What one process holds at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -15,10 +16,12 @@ pub(super) struct Vitals {
     pub(super) threads: u64,
     /// Resident memory in KiB.
     pub(super) memory_kib: u64,
+    /// Tasks; zero where nobody asked.
+    pub(super) tasks: u64,
 }
 
 impl Vitals {
-    /// Reads them; all zero when the process is gone.
+    /// Reads what the system tells; all zero when the process is gone.
     pub(super) fn read(pid: u32) -> Self {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -31,6 +34,15 @@ impl Vitals {
             descriptors: descriptors as u64,
             threads: field("Threads:"),
             memory_kib: field("VmRSS:"),
+            tasks: 0,
+        }
+    }
+
+    /// Reads them, and asks the process for what only it knows.
+    pub(super) async fn ask(process: &Process) -> Self {
+        Self {
+            tasks: process.tasks().await.unwrap_or(0),
+            ..Self::read(process.pid())
         }
     }
 
@@ -40,6 +52,7 @@ impl Vitals {
             descriptors: self.descriptors.max(other.descriptors),
             threads: self.threads.max(other.threads),
             memory_kib: self.memory_kib.max(other.memory_kib),
+            tasks: self.tasks.max(other.tasks),
         }
     }
 }
