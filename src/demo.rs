@@ -166,6 +166,7 @@ async fn start_proxy(
         allow_direct: Vec::new(),
         require_subdomain: true,
         max_connections: MAX_CONNECTIONS,
+        drain_time: Duration::from_secs(1),
     };
     Proxy::start(config, Arc::new(SystemClock))
         .await

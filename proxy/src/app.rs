@@ -40,8 +40,6 @@ pub use error::StartError;
 
 /// Longest wait for the first answer of management; after that the proxy goes on trying while it runs.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
-/// How long requests under way may take after the listener has closed.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last access log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long tasks may take that were told to end at once.
@@ -65,6 +63,7 @@ pub struct Running {
     accepting: CancellationToken,
     serving: CancellationToken,
     lines: Stops,
+    drain_time: Duration,
     _identity: Identity,
 }
 
@@ -94,7 +93,8 @@ impl Proxy {
     /// What only the operator can change: settings, files, addresses in use, a token that management refuses.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
         config.check_token_exposure()?;
-        let identity = Identity::open(&config.state_dir).map_err(|source| StartError::State {
+        let opened = Identity::open(&config.state_dir).await;
+        let identity = opened.map_err(|source| StartError::State {
             path: config.state_dir.clone(),
             source,
         })?;
@@ -147,6 +147,7 @@ impl Proxy {
             accepting,
             serving,
             lines,
+            drain_time: config.drain_time,
             _identity: identity,
         };
         match timeout(FIRST_CONTACT, contact).await {
@@ -192,26 +193,33 @@ impl Running {
         self.reload.notify_one();
     }
 
-    /// Stops accepting, lets requests finish for up to ten seconds, then closes tunnels and sends the last
-    /// log lines.
+    /// Stops accepting, lets requests finish for as long as was set, then closes tunnels and sends the last log
+    /// lines. The ends together take at most five seconds beyond that.
     pub async fn shutdown(self) -> Drained {
         self.health.set_draining();
         self.accepting.cancel();
-        let cut = self.edge.drain(DRAIN).await;
+        let cut = self.edge.drain(self.drain_time).await;
         self.serving.cancel();
-        if timeout(FAREWELL, self.tunnels.stop()).await.is_err() {
-            tracing::warn!("Tunnels did not close in time");
-        }
         self.lines.soft.cancel();
         self.tasks.close();
-        if timeout(LAST_LINES, self.tasks.wait()).await.is_err() {
-            self.lines.hard.cancel();
-            if timeout(LAST_TASKS, self.tasks.wait()).await.is_err() {
-                tracing::error!(tasks.left = self.tasks.len(), "Tasks did not end and were left");
+        let farewell = async {
+            if timeout(FAREWELL, self.tunnels.stop()).await.is_err() {
+                tracing::warn!("Tunnels did not close in time");
             }
-        }
+        };
+        tokio::join!(farewell, self.last_lines());
         tracing::info!(connections.cut = cut, "Proxy has stopped");
         Drained { cut }
+    }
+
+    async fn last_lines(&self) {
+        if timeout(LAST_LINES, self.tasks.wait()).await.is_ok() {
+            return;
+        }
+        self.lines.hard.cancel();
+        if timeout(LAST_TASKS, self.tasks.wait()).await.is_err() {
+            tracing::error!(tasks.left = self.tasks.len(), "Tasks did not end and were left");
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub require_subdomain: bool,
     /// Clients that are served at a time; more wait until one goes.
     pub max_connections: usize,
+    /// How long requests under way may take once the proxy was told to stop.
+    pub drain_time: Duration,
 }
 
 /// Where certificates come from.

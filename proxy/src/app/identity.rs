@@ -4,10 +4,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use meshgate_proto::ProxyId;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+/// Longest wait for a proxy that is on its way out: its drain, and its farewell.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks whether it has gone.
+const LOOK: Duration = Duration::from_millis(50);
 /// Longest name that is read back, in bytes.
 const MAX_NAME: u64 = 128;
 
@@ -20,10 +26,26 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Opens the state directory, making it and a fresh name when there is none.
+    /// Opens the state directory once nobody else uses it, making it and a fresh name when there is none.
     ///
     /// Reads and writes files: call it before serving.
-    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+    pub(super) async fn open(directory: &Path) -> io::Result<Self> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut waits = false;
+        loop {
+            match Self::try_open(directory) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {}
+                opened => return opened,
+            }
+            if !waits {
+                waits = true;
+                tracing::info!(directory = %directory.display(), "Waiting for the proxy before this one to end");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn try_open(directory: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -31,7 +53,9 @@ impl Identity {
             .mode(0o600)
             .open(directory.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::other("another proxy is using it"),
+            TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::WouldBlock, "another proxy is using it")
+            }
             TryLockError::Error(error) => error,
         })?;
         let proxy_id = name(&directory.join("proxy-id"))?;
@@ -93,27 +117,41 @@ fn fresh(path: &Path) -> io::Result<ProxyId> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_name_outlives_a_restart_and_the_directory_has_one_user() {
+    #[tokio::test(start_paused = true)]
+    async fn the_name_outlives_a_restart_and_the_directory_has_one_user() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
 
-        let first = Identity::open(&state).unwrap();
+        let first = Identity::open(&state).await.unwrap();
         let name = first.proxy_id().clone();
-        let second = Identity::open(&state).unwrap_err();
+        let second = Identity::open(&state).await.unwrap_err();
         drop(first);
 
         assert_eq!(second.to_string(), "another proxy is using it");
-        assert_eq!(*Identity::open(&state).unwrap().proxy_id(), name);
+        assert_eq!(*Identity::open(&state).await.unwrap().proxy_id(), name);
     }
 
-    #[test]
-    fn a_damaged_name_is_not_replaced() {
+    #[tokio::test(start_paused = true)]
+    async fn a_successor_waits_for_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Identity::open(directory.path()).await.unwrap();
+        let leaves = async {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            drop(first);
+        };
+
+        let (second, ()) = tokio::join!(Identity::open(directory.path()), leaves);
+
+        second.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_damaged_name_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("proxy-id"), "\0\0\0").unwrap();
 
         assert_eq!(
-            Identity::open(directory.path()).unwrap_err().kind(),
+            Identity::open(directory.path()).await.unwrap_err().kind(),
             io::ErrorKind::InvalidData
         );
     }

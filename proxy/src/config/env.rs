@@ -89,6 +89,8 @@ settings! {
         "The cluster's own name carries no service";
     MAX_CONNECTIONS: "max-connections", "16384", "a number above 0",
         "Clients that are served at a time";
+    DRAIN_TIME: "drain-time", "5s", "a duration such as 30s",
+        "How long requests under way may take once the proxy was told to stop; 0 cuts them";
 }
 
 /// Why settings do not make a proxy.
@@ -140,6 +142,7 @@ impl Config {
             max_connections: read.value(MAX_CONNECTIONS, |text| {
                 text.parse().ok().filter(|count| *count > 0)
             })?,
+            drain_time: read.value(DRAIN_TIME, value::duration)?,
         })
     }
 }

@@ -15,6 +15,7 @@ fn three_settings_make_a_proxy_and_the_rest_has_defaults() {
     assert_eq!(config.health.unwrap().to_string(), "127.0.0.1:8080");
     assert_eq!(config.forwarded_proto, ForwardedProto::Auto);
     assert!(config.trusted_proxies.is_empty() && config.max_dial_timeout.is_none());
+    assert_eq!(config.drain_time, Duration::from_secs(5));
     let CertificateSource::Pair { certificate, key } = config.certificates else {
         panic!("must be a pair");
     };
