@@ -18,7 +18,8 @@ use crate::agent::{Agent, AgentConfig};
 use crate::cli::{AgentArgs, Command, ManagementArgs};
 use crate::proxy_args::ProxyArgs;
 use crate::state_dir::default_state_dir;
-use crate::{admin, demo, ready_file, shutdown, vitals};
+use crate::vitals::Vitals;
+use crate::{admin, demo, ready_file, shutdown};
 
 /// After this long without joining, an agent that waits says why.
 const JOIN_NOTICE: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn management(args: ManagementArgs) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
+    let (stop, vitals) = (shutdown::on_signal()?, Vitals::listen()?);
     let exposed = match args.exposed_address {
         Some(url) => url,
         None => default_exposed_address(args.listen, args.tls_cert.is_some())?,
@@ -57,7 +58,7 @@ async fn management(args: ManagementArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.ready_file {
         ready_file::write(path, &serde_json::json!({ "listen": running.local_addr() }))?;
     }
-    vitals::on_signal(Vec::new())?;
+    vitals.tell(Vec::new());
     stop.cancelled().await;
     running.shutdown().await;
     info!("Stopped");
@@ -65,13 +66,13 @@ async fn management(args: ManagementArgs) -> anyhow::Result<()> {
 }
 
 async fn proxy(args: &ProxyArgs) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
+    let (stop, vitals) = (shutdown::on_signal()?, Vitals::listen()?);
     let config = args.config()?;
     let running = tokio::select! {
         running = Proxy::start(config, Arc::new(SystemClock)) => running.context("cannot start the proxy")?,
         () = stop.cancelled() => return Ok(()),
     };
-    vitals::on_signal(Vec::new())?;
+    vitals.tell(Vec::new());
     stop.cancelled().await;
     running.shutdown().await;
     info!("Stopped");
@@ -79,7 +80,7 @@ async fn proxy(args: &ProxyArgs) -> anyhow::Result<()> {
 }
 
 async fn agent(args: AgentArgs) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
+    let (stop, vitals) = (shutdown::on_signal()?, Vitals::listen()?);
     let state_dir = args.state_dir.map_or_else(|| default_state_dir("agent"), Ok)?;
     std::fs::create_dir_all(&state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
     let key_file = state_dir.join("wireguard.key");
@@ -98,7 +99,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         allowed: args.allow_ports,
         forward_to: args.forward_to,
     })?;
-    vitals::on_signal(Vec::new())?;
+    vitals.tell(Vec::new());
     let result = tokio::select! {
         () = stop.cancelled() => Ok(()),
         error = agent.failed() => Err(error),
