@@ -234,3 +234,108 @@ fn checksum(mut sum: u64) -> [u8; 2] {
     }
     (!u16::try_from(sum).expect("the sum was folded to 16 bits")).to_ne_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stack::packet::{Packet, Transport};
+
+    proptest! {
+        #[test]
+        fn options_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Options::parse(&bytes);
+        }
+
+        #[test]
+        fn packets_read_as_they_were_written(
+            v6: bool,
+            payload in prop::collection::vec(any::<u8>(), 0..1400),
+            cut: prop::sample::Index,
+            numbers: [u32; 2],
+            window: u16,
+            blocks in prop::collection::vec(any::<[u32; 2]>(), 0..4),
+        ) {
+            let ends = if v6 {
+                Ends { local: "[fd00::1]:7".parse().unwrap(), remote: "[fd00::9]:65535".parse().unwrap() }
+            } else {
+                Ends { local: "10.0.0.1:7".parse().unwrap(), remote: "10.0.0.9:65535".parse().unwrap() }
+            };
+            let blocks: Vec<Block> =
+                blocks.iter().map(|[start, end]| Block { start: SeqNr(*start), end: SeqNr(*end) }).collect();
+            let header = Header {
+                flags: Flags::ACK,
+                sequence: SeqNr(numbers[0]),
+                acknowledgement: SeqNr(numbers[1]),
+                window,
+                options: OptionList::arrived(blocks.iter().copied()),
+            };
+            let (front, back) = payload.split_at(cut.index(payload.len() + 1));
+            let mut out = vec![0xff; 2000];
+
+            let len = ends.write(&header, [front, back], &mut out).unwrap();
+
+            let packet = Packet::parse(&out[..len]).unwrap();
+            let Transport::Tcp(segment) = packet.transport else { panic!("not TCP") };
+            prop_assert_eq!(packet.bytes.len(), len);
+            prop_assert_eq!((packet.local(&segment), packet.remote(&segment)), (ends.remote, ends.local));
+            prop_assert_eq!([segment.sequence, segment.acknowledgement], numbers);
+            prop_assert_eq!(segment.window, window);
+            prop_assert_eq!(segment.payload(&packet), &payload[..]);
+            let told: Vec<Block> = Options::parse(segment.options(&packet)).blocks().collect();
+            prop_assert_eq!(told, blocks);
+            let ip = if v6 { 40 } else { 20 };
+            if !v6 {
+                prop_assert_eq!(plain_sum(&out[..ip]), 0xffff);
+            }
+            let addresses = if v6 { 8..40 } else { 12..20 };
+            let mut summed = out[addresses].to_vec();
+            summed.extend([0, TCP]);
+            summed.extend(u16::try_from(len - ip).unwrap().to_be_bytes());
+            summed.extend(&out[ip..len]);
+            prop_assert_eq!(plain_sum(&summed), 0xffff);
+        }
+    }
+
+    #[test]
+    fn a_syn_offers_everything() {
+        let list = OptionList::opening(1240, Some(7), Sack::Permitted);
+
+        let options = Options::parse(&list.bytes[..list.len]);
+
+        assert_eq!(list.len % 4, 0);
+        assert_eq!((options.segment_size, options.scale), (Some(1240), Some(7)));
+        assert!(options.sack_permitted);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let ends = Ends {
+            local: "10.0.0.1:7".parse().unwrap(),
+            remote: "10.0.0.9:8".parse().unwrap(),
+        };
+        let header = Header {
+            flags: Flags::ACK,
+            sequence: SeqNr(0),
+            acknowledgement: SeqNr(0),
+            window: 0,
+            options: OptionList::NONE,
+        };
+
+        assert_eq!(ends.write(&header, [&[0; 100], &[]], &mut [0; 139]), None);
+        assert_eq!(ends.write(&header, [&[0; 100], &[]], &mut [0; 140]), Some(140));
+    }
+
+    /// As the RFC has it, byte by byte.
+    fn plain_sum(bytes: &[u8]) -> u32 {
+        let words = bytes
+            .chunks(2)
+            .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+        let mut sum: u32 = words.sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum
+    }
+}

@@ -108,3 +108,59 @@ impl Pacer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: u64 = 1240;
+
+    #[test]
+    fn keeps_the_pace_although_turns_come_late() {
+        for rate in [20_000, 1_000_000, 100_000_000] {
+            let mut pacer = Pacer::new(SEGMENT);
+            let mut now = Time::default().after(SECOND);
+            pacer.set(now, Some(Rate(rate)));
+            let (begun, mut sent) = (now, 0);
+            while now.since(begun) < 10 * SECOND {
+                while pacer.permits(now) {
+                    pacer.spend(SEGMENT);
+                    sent += SEGMENT;
+                }
+                let at = pacer.permits_at().unwrap();
+                assert!(at > now);
+                // A timer is a millisecond wide.
+                now = at.after(MILLISECOND);
+            }
+
+            let share = sent * 100 / (rate * 10);
+            assert!((85..=120).contains(&share), "{rate}: {share} %");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_as_long_as_a_few_timers() {
+        let mut pacer = Pacer::new(SEGMENT);
+        let now = Time::default().after(SECOND);
+        pacer.set(now, Some(Rate(100_000_000)));
+
+        let mut sent = 0;
+        let later = now.after(10 * SECOND);
+        while pacer.permits(later) {
+            pacer.spend(SEGMENT);
+            sent += SEGMENT;
+        }
+
+        assert!((400_000..402_000).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn an_unknown_path_holds_nothing_back() {
+        let mut pacer = Pacer::new(SEGMENT);
+        for _ in 0..100 {
+            assert!(pacer.permits(Time::default()));
+            pacer.spend(SEGMENT);
+        }
+        assert_eq!(pacer.permits_at(), None);
+    }
+}

@@ -74,3 +74,67 @@ impl Rack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scoreboard::Fate;
+    use super::*;
+
+    fn run(start: u64, sent_at: u64, resent: bool) -> Run {
+        Run {
+            start,
+            end: start + 10,
+            sent_at: Time::default().after(sent_at),
+            fate: Fate::Flying,
+            resent,
+        }
+    }
+
+    #[test]
+    fn an_orderly_path_needs_no_patience_once_there_is_proof() {
+        let mut rack = Rack::default();
+        let now = Time::default().after(1000);
+        rack.note(&run(0, 100, false), now, Some(400));
+        rack.note(&run(10, 100, false), now, Some(400));
+
+        assert_eq!(rack.patience(Some(400), Some(500), true), 0);
+        assert_eq!(rack.patience(Some(400), Some(500), false), 100);
+    }
+
+    #[test]
+    fn a_path_that_changes_the_order_gets_patience_and_more_with_each_mistake() {
+        let mut rack = Rack::default();
+        let now = Time::default().after(1000);
+        rack.note(&run(50, 100, false), now, Some(400));
+        rack.note(&run(0, 100, false), now, Some(400));
+        assert_eq!(rack.patience(Some(400), Some(5000), true), 100);
+
+        rack.handle_duplicate();
+        assert_eq!(rack.patience(Some(400), Some(5000), true), 200);
+        for _ in 0..100 {
+            rack.handle_duplicate();
+        }
+        assert_eq!(rack.patience(Some(400), Some(5000), true), 1600);
+        assert_eq!(
+            rack.patience(Some(400), Some(500), true),
+            500,
+            "a round trip at most"
+        );
+
+        for _ in 0..PATIENT_RECOVERIES {
+            rack.handle_recovered();
+        }
+        assert_eq!(rack.patience(Some(400), Some(5000), true), 100);
+    }
+
+    #[test]
+    fn an_answer_that_is_too_quick_was_one_to_the_first_copy() {
+        let mut rack = Rack::default();
+        let now = Time::default().after(1000);
+
+        rack.note(&run(0, 900, true), now, Some(400));
+        assert_eq!(rack.round_trip(), 0);
+        rack.note(&run(0, 500, true), now, Some(400));
+        assert_eq!(rack.round_trip(), 500);
+    }
+}

@@ -170,13 +170,13 @@ impl Receiver {
             self.acknowledging.want(Urgency::Now, now);
             return false;
         };
+        let before = self.received();
         self.segment = self.segment.max(payload.len() as u64);
         let whole = place.start.saturating_add_unsigned(payload.len() as u64);
         if ends {
             self.note_end(whole);
         }
         let end = start + bytes.len() as u64;
-        let before = self.received();
         if start > self.next {
             self.keep_behind_gap(start, bytes, memory);
             self.acknowledging.want(Urgency::Now, now);
@@ -257,6 +257,11 @@ impl Receiver {
         self.acknowledging.is_due(now) || self.is_window_news()
     }
 
+    /// Whether more arrived behind gaps than one acknowledgement told.
+    pub(super) fn has_untold(&self) -> bool {
+        self.ranges.has_news()
+    }
+
     /// Whether it has to say more than any segment does.
     pub(super) fn has_more_to_say(&self) -> bool {
         self.twice.is_some() || !self.ranges.is_empty()
@@ -288,7 +293,7 @@ impl Receiver {
     /// What arrived behind gaps, most recent first; what arrived twice before all.
     pub(super) fn selection(&mut self) -> OptionList {
         let twice = self.twice.take();
-        let ranges = self.ranges.recent::<3>();
+        let ranges = self.ranges.tell::<3>();
         OptionList::arrived(twice.into_iter().chain(ranges).map(|range| Block {
             start: self.numbering.number(range.start),
             end: self.numbering.number(range.end),

@@ -141,3 +141,52 @@ impl Ring {
 pub(super) fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keeps_bytes_where_they_were_put(steps in prop::collection::vec((0..4u8, 0..100usize), 1..100)) {
+            let mut memory = vec![0; 300];
+            let mut ring = Ring::new(37);
+            let mut end = 0_u64;
+            for (step, amount) in steps {
+                let used = size(end - ring.begin());
+                match step {
+                    0 | 1 => {
+                        let len = amount.min(ring.span() - used);
+                        let bytes: Vec<u8> = (end..end + len as u64).map(byte).collect();
+                        ring.put(&mut memory, end, &bytes);
+                        end += len as u64;
+                    }
+                    2 => ring.advance((ring.begin() + amount as u64).min(end)),
+                    _ => ring.grow(&mut memory, ring.span() + amount, used),
+                }
+                if ring.begin() == end {
+                    ring.rewind();
+                }
+                let all: Vec<u8> = ring.get(&memory, ring.begin(), size(end - ring.begin())).concat();
+                prop_assert_eq!(all, (ring.begin()..end).map(byte).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_is_left_out() {
+        let mut memory = vec![0; 10];
+        let ring = Ring::new(10);
+
+        ring.put(&mut memory, 8, &[1, 2, 3, 4]);
+        ring.put(&mut memory, 100, &[9]);
+
+        assert_eq!(ring.get(&memory, 7, 50).concat(), [0, 1, 2]);
+    }
+
+    fn byte(offset: u64) -> u8 {
+        u8::try_from(offset * 31 % 251).unwrap()
+    }
+}

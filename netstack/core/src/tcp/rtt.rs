@@ -75,3 +75,52 @@ impl RoundTrip {
 pub(super) fn backed_off(once: u64, times: u32) -> u64 {
     once.saturating_mul(1 << times.min(16)).min(MAX_TIMEOUT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_the_round_trip_and_what_others_may_add() {
+        let mut trip = RoundTrip::default();
+        assert_eq!(trip.timeout(), UNKNOWN_TIMEOUT);
+
+        for _ in 0..50 {
+            trip.sample(Time::default(), 20 * MILLISECOND);
+        }
+        let steady = trip.timeout();
+        trip.sample(Time::default(), 500 * MILLISECOND);
+
+        assert!((220..222).contains(&(steady / MILLISECOND)), "{steady}");
+        assert!(trip.timeout() > 500 * MILLISECOND);
+        assert_eq!(trip.minimum(), Some(20 * MILLISECOND));
+    }
+
+    #[test]
+    fn backs_off_up_to_a_limit() {
+        let mut trip = RoundTrip::default();
+        let mut waits = vec![trip.timeout()];
+        for _ in 0..100 {
+            trip.back_off();
+            waits.push(trip.timeout());
+        }
+
+        assert_eq!(waits[..3], [250_000, 500_000, 1_000_000]);
+        assert_eq!(waits.last(), Some(&MAX_TIMEOUT));
+        trip.reset_backoff();
+        assert_eq!(trip.timeout(), waits[0]);
+    }
+
+    #[test]
+    fn an_old_minimum_is_forgotten() {
+        let mut trip = RoundTrip::default();
+        let start = Time::default();
+        trip.sample(start, MILLISECOND);
+        trip.sample(start.after(SECOND), 50 * MILLISECOND);
+        assert_eq!(trip.minimum(), Some(MILLISECOND));
+
+        trip.sample(start.after(MINIMUM_AGE + SECOND), 50 * MILLISECOND);
+
+        assert_eq!(trip.minimum(), Some(50 * MILLISECOND));
+    }
+}

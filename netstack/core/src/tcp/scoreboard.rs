@@ -211,7 +211,11 @@ impl Scoreboard {
                 Fate::Lost => true,
             };
             if !kept {
-                self.change(at, |run| run.fate = Fate::Lost);
+                self.change(at, |run| {
+                    // Neighbours that arrived are one run, whenever they left.
+                    run.resent |= run.fate == Fate::Arrived;
+                    run.fate = Fate::Lost;
+                });
             }
         }
     }
@@ -298,5 +302,128 @@ impl Scoreboard {
             Fate::Lost => self.lost = operation(self.lost, len),
             Fate::Arrived => self.arrived = operation(self.arrived, len),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What each byte is, byte by byte.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    struct Naive {
+        fate: Fate,
+        resent: bool,
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_list_of_bytes(steps in prop::collection::vec((0..7u8, 0..200u64, 1..30u64), 1..80)) {
+            let mut board = Scoreboard::default();
+            let mut naive: Vec<Naive> = Vec::new();
+            let mut acknowledged = 0;
+            let mut now = Time::default();
+            for (step, at, len) in steps {
+                now = now.after(len % 3);
+                let sent = naive.len() as u64;
+                let (start, end) = (at.clamp(acknowledged, sent), (at + len).clamp(acknowledged, sent));
+                match step {
+                    0 | 1 => {
+                        board.sent(sent, sent + len, now);
+                        naive.extend((0..len).map(|_| Naive { fate: Fate::Flying, resent: false }));
+                    }
+                    2 => {
+                        let mut told = 0;
+                        board.acknowledge(end, |run| told += run.end - run.start);
+                        let news = naive[size(acknowledged)..size(end.max(acknowledged))]
+                            .iter().filter(|byte| byte.fate != Fate::Arrived).count();
+                        prop_assert_eq!(told, news as u64);
+                        acknowledged = acknowledged.max(end);
+                    }
+                    3 => {
+                        board.arrive(start, end, |_| {});
+                        naive[size(start)..size(end)].iter_mut().for_each(|byte| byte.fate = Fate::Arrived);
+                    }
+                    4 if start < end => {
+                        board.resent(start, end, now);
+                        for byte in &mut naive[size(start)..size(end)] {
+                            if byte.fate != Fate::Arrived {
+                                *byte = Naive { fate: Fate::Flying, resent: true };
+                            }
+                        }
+                    }
+                    5 => {
+                        let forgotten = naive.get(size(acknowledged)).is_some_and(|byte| byte.fate == Fate::Arrived);
+                        board.expire(now.after(1000), 0);
+                        for byte in &mut naive[size(acknowledged)..] {
+                            if byte.fate != Fate::Arrived || forgotten {
+                                byte.resent |= byte.fate == Fate::Arrived;
+                                byte.fate = Fate::Lost;
+                            }
+                        }
+                    }
+                    6 => {
+                        board.find_again();
+                        for byte in &mut naive[size(acknowledged)..] {
+                            if byte.fate == Fate::Lost {
+                                byte.fate = Fate::Flying;
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+                let rest = &naive[size(acknowledged)..];
+                let count = |wanted: Fate| rest.iter().filter(|byte| byte.fate == wanted).count() as u64;
+                prop_assert_eq!(board.flying(), count(Fate::Flying));
+                prop_assert_eq!(board.lost, count(Fate::Lost));
+                prop_assert_eq!(board.arrived(), count(Fate::Arrived));
+                let resent = rest.iter().filter(|byte| byte.fate == Fate::Flying && byte.resent).count() as u64;
+                prop_assert_eq!(board.resent, resent);
+                let lost = rest.iter().position(|byte| byte.fate == Fate::Lost);
+                prop_assert_eq!(
+                    board.first_lost().map(|run| run.start),
+                    lost.map(|at| acknowledged + at as u64)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_one_run() {
+        let mut board = Scoreboard::default();
+        for at in 0..100 {
+            board.sent(at * 10, at * 10 + 10, Time::default());
+        }
+        assert_eq!(board.runs.len(), 1);
+
+        for at in (1..100).rev() {
+            board.arrive(at * 10, at * 10 + 10, |_| {});
+        }
+
+        assert_eq!(board.runs.len(), 2);
+    }
+
+    #[test]
+    fn what_left_before_an_arrival_is_lost_after_a_round_trip() {
+        let (mut board, mut rack) = (Scoreboard::default(), Rack::default());
+        let start = Time::default().after(1000);
+        board.sent(0, 10, start);
+        board.sent(10, 20, start.after(5));
+        board.sent(20, 30, start.after(10));
+        let now = start.after(105);
+        board.arrive(10, 20, |run| rack.note(run, now, None));
+
+        let early = board.find_losses(now, &rack, 25);
+        assert_eq!((early.found, early.again), (0, Some(start.after(125))));
+        let late = board.find_losses(start.after(125), &rack, 25);
+
+        assert_eq!((late.found, late.again), (10, None));
+        assert_eq!(board.flying(), 10, "what left later may still come");
+    }
+
+    fn size(bytes: u64) -> usize {
+        usize::try_from(bytes).unwrap()
     }
 }

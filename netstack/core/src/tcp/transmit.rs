@@ -12,6 +12,8 @@ use crate::stack::packet::Flags;
 
 /// What a probe carries: a byte that the other side has, or ignores.
 const PROBE: &[u8] = &[0];
+/// Acknowledgements of one turn; a batch may leave more gaps than one of them can tell.
+const MOST_WORDS: usize = 16;
 
 /// A connection's way out for one turn.
 pub(crate) trait Exit {
@@ -96,13 +98,22 @@ impl Tcp {
             let behind = self.sender.number_behind();
             self.send_plain(behind, PROBE, OptionList::NONE, exit);
         }
-        if (owes_more || self.receiver.is_due(now)) && exit.has_room() {
+        if !owes_more && !self.receiver.is_due(now) {
+            return;
+        }
+        for _ in 0..MOST_WORDS {
+            if !exit.has_room() {
+                return;
+            }
             let options = if self.has_more_to_say() {
                 self.receiver.selection()
             } else {
                 OptionList::NONE
             };
             self.send_plain(self.sender.next_number(), &[], options, exit);
+            if !self.selective || !self.receiver.has_untold() {
+                return;
+            }
         }
     }
 

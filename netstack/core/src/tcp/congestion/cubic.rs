@@ -195,3 +195,125 @@ fn seconds(micros: u64) -> f64 {
 fn whole(real: f64) -> u64 {
     real as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::time::{MILLISECOND, SECOND};
+
+    const SEGMENT: u64 = 1000;
+    const TRIP: u64 = 20 * MILLISECOND;
+
+    /// A round trip in which the whole window arrives, one segment after the other.
+    fn round(cubic: &mut Cubic, now: &mut Time, trip: u64, limited: bool) {
+        let window = cubic.window();
+        for at in 0..window / SEGMENT {
+            cubic.handle_delivery(&Delivery {
+                now: *now,
+                bytes: SEGMENT,
+                round_trip: Some(trip),
+                smoothed: Some(trip),
+                new_round: at == 0,
+                limited,
+            });
+        }
+        *now = now.after(trip);
+    }
+
+    #[test]
+    fn begins_with_ten_segments_and_doubles() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+
+        let mut windows = vec![cubic.window()];
+        for _ in 0..4 {
+            round(&mut cubic, &mut now, TRIP, true);
+            windows.push(cubic.window());
+        }
+
+        assert_eq!(windows, [10_000, 20_000, 40_000, 80_000, 160_000]);
+    }
+
+    #[test]
+    fn comes_back_to_the_last_window_along_the_curve() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+        while cubic.window() < 1_000_000 {
+            round(&mut cubic, &mut now, TRIP, true);
+        }
+        let most = cubic.window();
+        cubic.handle_loss();
+        assert_eq!(cubic.window(), most * 7 / 10);
+
+        // The cube root of 0.3 windows, in segments, over 0.4.
+        let expected = (0.3 * real(most / SEGMENT) / SCALE).cbrt();
+        let begun = now;
+        while cubic.window() < most * 99 / 100 {
+            round(&mut cubic, &mut now, TRIP, true);
+        }
+        let took = seconds(now.since(begun));
+
+        assert!(
+            took > expected * 0.5 && took < expected * 1.2,
+            "{took} s, not {expected} s"
+        );
+    }
+
+    #[test]
+    fn a_small_window_grows_like_that_of_reno() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+        cubic.handle_loss();
+        let begun = cubic.window();
+        for _ in 0..20 {
+            round(&mut cubic, &mut now, MILLISECOND, true);
+        }
+
+        let grown = (cubic.window() - begun) / SEGMENT;
+        assert!((9..=20).contains(&grown), "by {grown} segments in 20 round trips");
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+        for _ in 0..100 {
+            round(&mut cubic, &mut now, TRIP, false);
+        }
+        assert_eq!(cubic.window(), 10_000);
+
+        cubic.handle_loss();
+        now = now.after(100 * SECOND);
+        round(&mut cubic, &mut now, TRIP, false);
+        round(&mut cubic, &mut now, TRIP, true);
+        assert!(cubic.window() < 9000, "the time without use does not count");
+    }
+
+    #[test]
+    fn what_was_no_loss_is_forgotten() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+        round(&mut cubic, &mut now, TRIP, true);
+        cubic.handle_timeout();
+        assert_eq!(cubic.window(), SEGMENT);
+
+        cubic.undo();
+
+        assert_eq!(cubic.window(), 20_000);
+        assert!(cubic.is_starting());
+        cubic.undo();
+        assert_eq!(cubic.window(), 20_000);
+    }
+
+    #[test]
+    fn longer_round_trips_end_the_start() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+        let mut trip = TRIP;
+        for _ in 0..20 {
+            round(&mut cubic, &mut now, trip, true);
+            trip += if cubic.window() > 100_000 {
+                5 * MILLISECOND
+            } else {
+                0
+            };
+        }
+
+        assert!(!cubic.is_starting());
+        assert!(cubic.window() < 2_000_000, "{}", cubic.window());
+    }
+}

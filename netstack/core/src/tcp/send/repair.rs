@@ -88,3 +88,52 @@ impl Recovery {
         self.window = step.flying + allowed.max(least);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_is_a_part_of_what_arrives() {
+        let (segment, flight, target) = (1000, 100_000, 70_000);
+        let mut repair = Repair::recover(200_000, flight);
+        let mut flying = flight - 5000;
+        let mut sent = 0;
+        while let Repair::Recovery(recovery) = &mut repair
+            && recovery.arrived < 90_000
+        {
+            flying -= segment;
+            recovery.handle_step(&Step {
+                arrived: segment,
+                flying,
+                target,
+                segment,
+            });
+            while flying + segment <= repair.window().unwrap() {
+                flying += segment;
+                sent += segment;
+                repair.handle_sent(segment);
+            }
+        }
+
+        assert!((60_000..=70_000).contains(&sent), "{sent}");
+        assert!(flying.abs_diff(target) <= 3000, "{flying}");
+    }
+
+    #[test]
+    fn the_first_segment_leaves_at_once() {
+        let mut repair = Repair::recover(1000, 100_000);
+        if let Repair::Recovery(recovery) = &mut repair {
+            recovery.handle_step(&Step {
+                arrived: 0,
+                flying: 95_000,
+                target: 70_000,
+                segment: 1000,
+            });
+        }
+
+        assert_eq!(repair.window(), Some(96_000));
+        assert!(!repair.is_over(999));
+        assert!(repair.is_over(1000));
+    }
+}
