@@ -105,7 +105,7 @@ fn there_is_one_tls_provider_and_no_openssl() {
         );
     }
     for (name, versions) in tree.versions() {
-        let single = ["rustls", "tokio", "hyper", "h2", "ring", "smoltcp"].contains(&name.as_str());
+        let single = ["rustls", "tokio", "hyper", "h2", "ring"].contains(&name.as_str());
         assert!(
             !single || versions.len() == 1,
             "{name} is there more than once: {versions:?}"

@@ -4,7 +4,8 @@
 //!
 //! # What WireGuard and TCP leave to us
 //!
-//! Neither boringtun nor smoltcp does these by itself. Each has a test; most of them live here.
+//! boringtun does none of these by itself, and our own TCP is where the rest comes from. Each has a test; most of them
+//! live here.
 //!
 //! | duty | tests |
 //! |---|---|
@@ -27,7 +28,7 @@
 //! | a reset is an error, a FIN is an end | [`streams`]: `a_reset_is_no_end`, `dropping_with_unread_data_resets`; [`segments`]: `a_reset_that_got_lost_is_repeated_when_asked` |
 //! | half-close | [`streams`]: `half_close_ends_one_direction`, `the_end_is_still_read_long_after_it_came`, `a_lost_last_acknowledgement_is_sent_again` |
 //! | 32 holes are reassembled | [`segments`]: `thirty_two_holes_are_reassembled` |
-//! | acknowledgements that come with old data count | [`segments`]: `both_sides_recover_when_both_lost_something`; `stale` (unit) |
+//! | acknowledgements that come with old data count | [`segments`]: `both_sides_recover_when_both_lost_something` |
 //! | packets fit the path; a black hole ends the stream | [`segments`]: `the_default_size_passes_a_path_of_1400_bytes`, `a_peer_that_takes_more_than_our_size_gets_no_more`, `our_syn_says_what_fits_our_size`, `a_path_that_swallows_large_packets_ends_the_stream`, `a_path_that_narrows_and_widens_again_loses_nothing` |
 //! | connections are made on demand, half-open ones are bounded | [`hostile`]: `half_open_connections_are_bounded` |
 //! | churn leaves nothing behind | [`segments`]: `churn_leaves_nothing_behind` |
