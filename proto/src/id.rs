@@ -63,7 +63,7 @@ macro_rules! ids {
 
         impl From<Xid> for $name {
             fn from(xid: Xid) -> Self {
-                Self(xid.to_string())
+                Self(xid.text().into_iter().map(char::from).collect())
             }
         }
     )+};
@@ -116,8 +116,9 @@ impl Xid {
     }
 }
 
-impl fmt::Display for Xid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Xid {
+    /// The text, in ASCII.
+    fn text(self) -> [u8; 20] {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
         let mut text = [0u8; 20];
         for (i, slot) in text.iter_mut().enumerate() {
@@ -127,7 +128,13 @@ impl fmt::Display for Xid {
             let index = ((high | low) >> (11 - bit % 8)) & 31;
             *slot = ALPHABET[usize::from(index)];
         }
-        f.write_str(std::str::from_utf8(&text).expect("the alphabet is ASCII"))
+        text
+    }
+}
+
+impl fmt::Display for Xid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).expect("the alphabet is ASCII"))
     }
 }
 

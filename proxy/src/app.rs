@@ -26,13 +26,14 @@ use crate::config::{Config, ForwardedProto, ListenAddress};
 use crate::control::{
     Applier, ClientSettings, Control, FirstContact, ManagementClient, Reporter, StatusBoard, SyncState,
 };
-use crate::edge::{Edge, Workers};
+use crate::edge::Edge;
 use crate::handler::{ForwardedScheme, Forwarding, Handler, ProxyProtocol};
 use crate::health::{self, Health, HealthParts};
 use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::routing::RouteTable;
 use crate::tunnels::{MeshSettings, MeshStarter, TunnelParts, Tunnels};
+use crate::workers::Workers;
 use certificates::Certificates;
 use identity::Identity;
 
@@ -249,15 +250,19 @@ impl Parts {
         let reporter = Arc::new(Reporter::default());
         let resolver = certificates.resolver();
         let board = Arc::new(StatusBoard::new(Arc::clone(&reporter), Arc::clone(resolver)));
+        let tunnel_workers = Workers::per_core("tunnel").map_err(StartError::Threads)?;
         let tunnels = Tunnels::new(TunnelParts {
             registrar: Arc::new(client.clone()),
-            starter: Arc::new(MeshStarter(MeshSettings {
-                management: config.management.clone(),
-                root_ca: config.root_ca.clone(),
-                proxy_id: identity.proxy_id().clone(),
-                wg_port: config.wg_port,
-                preshared_key: config.preshared_key.clone(),
-            })),
+            starter: Arc::new(MeshStarter::new(
+                MeshSettings {
+                    management: config.management.clone(),
+                    root_ca: config.root_ca.clone(),
+                    proxy_id: identity.proxy_id().clone(),
+                    wg_port: config.wg_port,
+                    preshared_key: config.preshared_key.clone(),
+                },
+                tunnel_workers,
+            )),
             observer: Arc::<StatusBoard>::clone(&board),
             resync: Arc::clone(&resync),
             key_dir: identity.key_dir(),
@@ -281,7 +286,7 @@ impl Parts {
             forwarding: forwarding(config),
         };
         let certificates: Arc<meshgate_certs::CertResolver> = Arc::clone(resolver);
-        let workers = Workers::per_core().map_err(StartError::Threads)?;
+        let workers = Workers::per_core("edge").map_err(StartError::Threads)?;
         let edge = Edge::new(Arc::new(handler), certificates, config.max_connections, workers)
             .map_err(StartError::Tls)?;
         let control = Control {

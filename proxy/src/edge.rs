@@ -18,7 +18,5 @@ mod switched;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod workers;
 
 pub(crate) use listener::Edge;
-pub(crate) use workers::Workers;

@@ -14,6 +14,7 @@ mod metrics;
 mod routing;
 mod tunnels;
 mod upstream;
+mod workers;
 
 pub use app::{Drained, Proxy, Running, StartError};
 pub use config::{

@@ -122,10 +122,11 @@ impl HttpEdge {
 
 #[async_trait]
 impl ProxyHttp for HttpEdge {
-    type CTX = RequestContext;
+    // In a box, as the engine moves it around within futures of which each holds a copy.
+    type CTX = Box<RequestContext>;
 
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext {
+    fn new_ctx(&self) -> Box<RequestContext> {
+        Box::new(RequestContext {
             record: None,
             active: None,
             share: None,
@@ -134,10 +135,10 @@ impl ProxyHttp for HttpEdge {
             attempts: 0,
             reused: false,
             answered: false,
-        }
+        })
     }
 
-    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, context: &mut Box<RequestContext>) -> Result<bool> {
         match self.admit(session, context).await? {
             Some(answer) => Box::pin(respond(session, context, answer)).await,
             None => Ok(false),
@@ -147,7 +148,7 @@ impl ProxyHttp for HttpEdge {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
         let Some(forward) = &context.forward else {
             return Err(Error::explain(
@@ -172,7 +173,7 @@ impl ProxyHttp for HttpEdge {
         _peer: &HttpPeer,
         id: std::os::fd::RawFd,
         _digest: Option<&Digest>,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<()> {
         // The engine takes streams of ours for new in any case.
         context.reused = ConnectionId::from_raw(id).is_reused();
@@ -183,7 +184,7 @@ impl ProxyHttp for HttpEdge {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<()> {
         let Some(forward) = &context.forward else {
             return Err(Error::explain(
@@ -192,9 +193,7 @@ impl ProxyHttp for HttpEdge {
             ));
         };
         let edits = forward.request_edits(&session.req_header().headers, &request.headers);
-        edit_request(request, edits)?;
-        request.set_uri(forward.path().clone().into());
-        Ok(())
+        edit_request(request, edits, forward.path().clone())
     }
 
     async fn request_body_filter(
@@ -202,7 +201,7 @@ impl ProxyHttp for HttpEdge {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<()> {
         if let Some(record) = &mut context.record {
             record.upload += body.as_ref().map_or(0, |body| body.len() as u64);
@@ -225,7 +224,7 @@ impl ProxyHttp for HttpEdge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<()> {
         context.answered = true;
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -250,7 +249,7 @@ impl ProxyHttp for HttpEdge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<()> {
         if let Some(record) = context
             .record
@@ -284,7 +283,7 @@ impl ProxyHttp for HttpEdge {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end: bool,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
         if let Some(record) = &mut context.record {
             record.download += body.as_ref().map_or(0, |body| body.len() as u64);
@@ -296,7 +295,7 @@ impl ProxyHttp for HttpEdge {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        _context: &mut RequestContext,
+        _context: &mut Box<RequestContext>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         error.set_retry(false);
@@ -310,7 +309,7 @@ impl ProxyHttp for HttpEdge {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
         _reused: bool,
     ) -> Box<Error> {
         let stale = context.reused && !context.answered && *error.esource() == ErrorSource::Upstream;
@@ -325,7 +324,7 @@ impl ProxyHttp for HttpEdge {
         &self,
         session: &mut Session,
         error: &Error,
-        context: &mut RequestContext,
+        context: &mut Box<RequestContext>,
     ) -> FailToProxy {
         let via = context
             .forward
@@ -361,7 +360,12 @@ impl ProxyHttp for HttpEdge {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut RequestContext) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        _error: Option<&Error>,
+        context: &mut Box<RequestContext>,
+    ) {
         if let Some(record) = context.record.take() {
             match connection(session)
                 .ok()
@@ -380,14 +384,14 @@ impl ProxyHttp for HttpEdge {
         context.share = None;
     }
 
-    fn suppress_error_log(&self, _session: &Session, _context: &RequestContext, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _context: &Box<RequestContext>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _context: &RequestContext,
+        _context: &Box<RequestContext>,
         _error: &Error,
         _about: ProxyWarnLogContext,
     ) -> bool {

@@ -24,9 +24,9 @@ use super::proxy_protocol::{self, AnnouncementError};
 use super::shares::Shares;
 use super::stream::{EdgeIo, Negotiated};
 use super::tls::{EdgeTls, HandshakeError};
-use super::workers::{self, Workers};
 use crate::errors;
 use crate::handler::{Handler, ProxyProtocol};
+use crate::workers::{self, Workers};
 
 /// Pauses after an accept that failed, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);

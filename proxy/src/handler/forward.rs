@@ -113,8 +113,8 @@ impl Forward {
         // What is left of an upgrade was put there by the engine for the target.
         if !sent.contains_key(header::UPGRADE) {
             edits.remove.extend(nominated(original));
-            let hop_by_hop = HOP_BY_HOP.into_iter().filter(|name| sent.contains_key(name));
-            edits.remove.extend(hop_by_hop);
+            let hop_by_hop = sent.keys().filter(|name| HOP_BY_HOP.contains(name));
+            edits.remove.extend(hop_by_hop.cloned());
             if sent.get(header::TE).is_some_and(|te| te != "trailers") {
                 edits.remove.push(header::TE);
             }
@@ -127,7 +127,7 @@ impl Forward {
             }
         }
         describe(sent, &self.client(), &mut edits);
-        edits.set_text(header::HOST, &self.host());
+        edits.set.push((header::HOST, self.host()));
         edits
     }
 
@@ -161,11 +161,11 @@ impl Forward {
         )
     }
 
-    fn host(&self) -> String {
+    fn host(&self) -> HeaderValue {
         if self.route.pass_host_header {
-            self.authority.to_string()
+            HeaderValue::from_str(self.authority.as_str()).expect("it came as a header or may be one")
         } else {
-            self.target.spec().authority()
+            self.target.authority().clone()
         }
     }
 

@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestPath {
     sent: String,
-    matching: String,
+    /// Where it differs.
+    matching: Option<String>,
 }
 
 /// A path that different programs would read differently.
@@ -43,6 +44,16 @@ impl RequestPath {
     /// removed (5.2.4), never beyond the root; slashes at the very start become one.
     pub(crate) fn parse(raw: &str) -> Result<Self, UnsafePath> {
         let relative = raw.strip_prefix('/').ok_or(UnsafePath::NotAbsolute)?;
+        if is_normal(raw) {
+            return Ok(Self {
+                sent: raw.to_owned(),
+                matching: None,
+            });
+        }
+        Self::normalise(relative)
+    }
+
+    fn normalise(relative: &str) -> Result<Self, UnsafePath> {
         let mut segments: Vec<String> = Vec::new();
         let mut ends_in_slash = false;
         for raw_segment in relative.split('/') {
@@ -59,15 +70,14 @@ impl RequestPath {
         if ends_in_slash && segments.last().is_some_and(|last| !last.is_empty()) {
             segments.push(String::new());
         }
-        Ok(Self {
-            matching: matching_form(&segments),
-            sent: format!("/{}", segments.join("/")),
-        })
+        let sent = format!("/{}", segments.join("/"));
+        let matching = Some(matching_form(&segments)).filter(|form| *form != sent);
+        Ok(Self { sent, matching })
     }
 
     /// Decoded, without repeated slashes: what prefixes are compared with.
     pub(crate) fn for_matching(&self) -> &str {
-        &self.matching
+        self.matching.as_deref().unwrap_or(&self.sent)
     }
 
     /// What a target gets.
@@ -85,6 +95,13 @@ impl RequestPath {
         }
         format!("/{}", rest.trim_start_matches('/'))
     }
+}
+
+/// True for most paths: nothing in them has two readings.
+fn is_normal(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.iter().all(|byte| is_unreserved(*byte) || *byte == b'/')
+        && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
 }
 
 fn matching_form(segments: &[String]) -> String {
@@ -342,6 +359,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_taken_for_normal_is_normal(raw in "(/|[a.~-]|\\.\\.){0,12}") {
+            let raw = format!("/{raw}");
+            if is_normal(&raw) {
+                prop_assert_eq!(RequestPath::normalise(&raw[1..]).unwrap(), RequestPath::parse(&raw).unwrap());
+            }
+        }
+
         #[test]
         fn never_panics(raw in "\\PC{0,60}") {
             let _ = RequestPath::parse(&raw);

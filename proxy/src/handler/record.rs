@@ -87,8 +87,10 @@ impl Record {
     }
 
     pub(super) fn note_asked(&mut self, authority: &Authority, path: &RequestPath) {
-        self.host = authority.to_string();
-        self.path = shortened(path.as_sent());
+        authority.as_str().clone_into(&mut self.host);
+        if self.path != path.as_sent() {
+            self.path = shortened(path.as_sent());
+        }
     }
 
     pub(super) fn note_route(&mut self, route: &Route) {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{Tunnel, TunnelStarter};
 use crate::upstream::{DialError, Io};
+use crate::workers::{Place, Workers};
 
 /// What the mesh clients of all accounts have in common.
 #[derive(Clone, Debug)]
@@ -32,11 +33,28 @@ pub(crate) struct MeshSettings {
 
 /// Starts mesh clients that take no connections.
 #[derive(Debug)]
-pub(crate) struct MeshStarter(pub(crate) MeshSettings);
+pub(crate) struct MeshStarter {
+    settings: MeshSettings,
+    workers: Workers,
+}
+
+/// A mesh client with the place that it runs at.
+#[derive(Debug)]
+struct PlacedMesh {
+    mesh: Mesh,
+    _place: Place,
+}
+
+impl MeshStarter {
+    /// All mesh clients run on `workers`, each on one of them.
+    pub(crate) fn new(settings: MeshSettings, workers: Workers) -> Self {
+        Self { settings, workers }
+    }
+}
 
 impl TunnelStarter for MeshStarter {
     fn start(&self, key: WgPrivateKey) -> Result<Arc<dyn Tunnel>, String> {
-        let settings = &self.0;
+        let settings = &self.settings;
         let hostname = format!("ingress-proxy-{}", settings.proxy_id);
         let config = MeshConfig {
             extra_root_ca: settings.root_ca.clone(),
@@ -52,30 +70,34 @@ impl TunnelStarter for MeshStarter {
             },
             ..MeshConfig::new(settings.management.clone(), key, hostname)
         };
-        let mesh = Mesh::start(config).map_err(|error| with_sources(&error))?;
-        Ok(Arc::new(mesh))
+        let place = self.workers.place();
+        let mesh = {
+            let _inside = place.runtime().enter();
+            Mesh::start(config).map_err(|error| with_sources(&error))?
+        };
+        Ok(Arc::new(PlacedMesh { mesh, _place: place }))
     }
 }
 
 #[async_trait]
-impl Tunnel for Mesh {
+impl Tunnel for PlacedMesh {
     async fn connect(&self, to: SocketAddr, within: Duration) -> Result<Box<dyn Io>, DialError> {
-        match Self::connect(self, to, within).await {
+        match self.mesh.connect(to, within).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(dial_error(error)),
         }
     }
 
     fn status(&self) -> watch::Receiver<MeshStatus> {
-        self.watch()
+        self.mesh.watch()
     }
 
     fn peers(&self) -> Vec<PeerSummary> {
-        Self::peers(self)
+        self.mesh.peers()
     }
 
     async fn stop(&self) {
-        Self::stop(self).await;
+        self.mesh.stop().await;
     }
 }
 

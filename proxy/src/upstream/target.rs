@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Target {
     spec: TargetSpec,
+    authority: HeaderValue,
     dialer: Arc<dyn Dialer>,
     idle: IdlePool,
     sweeper: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -35,8 +37,10 @@ impl Target {
     /// Makes a target without any stream.
     pub(crate) fn new(spec: TargetSpec, dialer: Arc<dyn Dialer>) -> Arc<Self> {
         let tls = TlsClient::new(spec.options.skip_tls_verify);
+        let authority = HeaderValue::from_str(&spec.authority()).expect("the host of a URL is visible ASCII");
         Arc::new(Self {
             spec,
+            authority,
             dialer,
             idle: IdlePool::default(),
             sweeper: Mutex::new(None),
@@ -48,6 +52,11 @@ impl Target {
     /// What is configured.
     pub(crate) fn spec(&self) -> &TargetSpec {
         &self.spec
+    }
+
+    /// The `Host` header that it expects.
+    pub(crate) fn authority(&self) -> &HeaderValue {
+        &self.authority
     }
 
     /// Who opens streams to it.

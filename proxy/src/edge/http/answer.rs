@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response};
-use pingora_core::Result;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -53,16 +55,31 @@ async fn linger(session: &mut Session) {
     }
 }
 
-pub(super) fn edit_request(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
+/// Makes the client's request into the target's. Names lose the case that the client gave them, as they do over
+/// HTTP/2: the engine keeps it in a second map, whose upkeep cost more than all decisions about a request.
+pub(super) fn edit_request(
+    request: &mut RequestHeader,
+    edits: HeaderEdits,
+    path: PathAndQuery,
+) -> Result<()> {
+    let empty = RequestHeader::from(Request::new(()).into_parts().0);
+    let mut parts = Parts::from(std::mem::replace(request, empty));
+    let headers = &mut parts.headers;
     for name in &edits.remove {
-        request.remove_header(name);
+        headers.remove(name);
     }
+    let too_many = |_| Error::explain(ErrorType::InvalidHTTPHeader, "the request has too many headers");
+    headers
+        .try_reserve(edits.set.len() + edits.append.len())
+        .map_err(too_many)?;
     for (name, value) in edits.set {
-        request.insert_header(name, value)?;
+        headers.try_insert(name, value).map_err(too_many)?;
     }
     for (name, value) in edits.append {
-        request.append_header(name, value)?;
+        headers.try_append(name, value).map_err(too_many)?;
     }
+    parts.uri = path.into();
+    *request = RequestHeader::from(parts);
     Ok(())
 }
 

@@ -25,11 +25,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access_log::{AccessLogSink, Lines};
-use crate::edge::{Edge, Workers};
+use crate::edge::Edge;
 use crate::handler::{Forwarding, Handler};
 use crate::login::{Authenticator, CheckError, Credential, Login};
 use crate::routing::{DialerSource, LiveConnections, Network, RouteTable, compile};
 use crate::upstream::{DialError, Dialer, Io, UpstreamAddress};
+use crate::workers::Workers;
 
 /// Longest time for anything in these tests.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
-//! Where connections run: threads with a runtime each, so that a connection never changes its thread.
+//! Where connections and tunnels run: threads with a runtime each, so that neither ever changes its thread.
 //!
-//! A runtime of many threads moves tasks between them, which costs more than it gains where every request is a
-//! dozen short waits.
+//! A runtime of many threads moves tasks between them and wakes one thread for another, which costs more than it
+//! gains where every request is a dozen short waits.
 
 use std::io;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub(crate) struct Workers {
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    connections: Arc<AtomicUsize>,
+    guests: Arc<AtomicUsize>,
 }
 
-/// A worker with room for one connection; gives the room back when it is dropped.
+/// A place on a worker; gives the room back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     runtime: Handle,
-    connections: Arc<AtomicUsize>,
+    guests: Arc<AtomicUsize>,
 }
 
 impl Workers {
@@ -44,26 +44,26 @@ impl Workers {
         }
     }
 
-    /// Starts a thread for each core.
-    pub(crate) fn per_core() -> io::Result<Self> {
+    /// Starts a thread for each core; their names begin with `name`.
+    pub(crate) fn per_core(name: &str) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (0..cores).map(|number| start(number, stop.clone()));
+        let workers = (0..cores).map(|number| start(format!("{name}-{number}"), stop.clone()));
         Ok(Self {
             workers: workers.collect::<io::Result<_>>()?,
             _stop: stop.drop_guard(),
         })
     }
 
-    /// A place on the worker with the fewest connections.
+    /// A place on the worker with the fewest guests.
     pub(crate) fn place(&self) -> Place {
-        let count = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let count = |worker: &&Worker| worker.guests.load(Ordering::Relaxed);
         let idlest = self.workers.iter().min_by_key(count);
-        let Worker { runtime, connections } = idlest.expect("there is a worker for each core");
-        connections.fetch_add(1, Ordering::Relaxed);
+        let Worker { runtime, guests } = idlest.expect("there is a worker for each core");
+        guests.fetch_add(1, Ordering::Relaxed);
         Place {
             runtime: runtime.clone(),
-            connections: Arc::clone(connections),
+            guests: Arc::clone(guests),
         }
     }
 }
@@ -72,13 +72,13 @@ impl Worker {
     fn new(runtime: Handle) -> Self {
         Self {
             runtime,
-            connections: Arc::default(),
+            guests: Arc::default(),
         }
     }
 }
 
 impl Place {
-    /// Where the connection's task belongs.
+    /// Where the guest's tasks belong.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -91,14 +91,14 @@ pub(crate) fn adopt(tcp: TcpStream) -> io::Result<TcpStream> {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.guests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn start(number: usize, stop: CancellationToken) -> io::Result<Worker> {
+fn start(name: String, stop: CancellationToken) -> io::Result<Worker> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let worker = Worker::new(runtime.handle().clone());
-    let thread = std::thread::Builder::new().name(format!("edge-{number}"));
+    let thread = std::thread::Builder::new().name(name);
     thread.spawn(move || runtime.block_on(stop.cancelled()))?;
     Ok(worker)
 }
@@ -108,25 +108,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn connections_spread_over_the_threads() {
-        let workers = Workers::per_core().unwrap();
+    async fn guests_spread_over_the_threads() {
+        let workers = Workers::per_core("test").unwrap();
         let cores = std::thread::available_parallelism().unwrap().get();
         let places: Vec<Place> = (0..cores * 2).map(|_| workers.place()).collect();
 
         let counts: Vec<usize> = workers
             .workers
             .iter()
-            .map(|worker| worker.connections.load(Ordering::Relaxed))
+            .map(|worker| worker.guests.load(Ordering::Relaxed))
             .collect();
         drop(places);
 
         assert_eq!(counts, vec![2; cores]);
-        assert_eq!(workers.workers[0].connections.load(Ordering::Relaxed), 0);
+        assert_eq!(workers.workers[0].guests.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn what_runs_on_a_thread_ends_with_it() {
-        let workers = Workers::per_core().unwrap();
+        let workers = Workers::per_core("test").unwrap();
         let task = workers.place().runtime().spawn(std::future::pending::<()>());
 
         drop(workers);
