@@ -132,7 +132,7 @@ impl Congestion for Cubic {
 
     fn handle_delivery(&mut self, delivery: &Delivery) {
         if self.is_starting() {
-            self.hystart.note(delivery, self.segment);
+            self.hystart.note(delivery);
         }
         if !delivery.limited {
             // The curve is one over time in which the window was used.

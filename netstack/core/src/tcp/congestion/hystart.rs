@@ -6,8 +6,9 @@ use crate::tcp::time::MILLISECOND;
 /// By how much round trips must grow to count.
 const MIN_GROWTH: u64 = 4 * MILLISECOND;
 const MAX_GROWTH: u64 = 16 * MILLISECOND;
-/// Segments that make the shortest round trip of a round credible.
-const CREDIBLE: u64 = 8;
+/// Samples that make the shortest round trip of a round credible. Whoever acknowledges batches gives few, and a busy
+/// machine delays some of them.
+const CREDIBLE: u32 = 8;
 /// The window opens by one part of so many of what arrives while we are cautious.
 const CAUTION: u64 = 4;
 /// Rounds of caution after which the phase is over.
@@ -18,7 +19,7 @@ const CAUTIOUS_ROUNDS: u32 = 5;
 pub(super) struct HyStart {
     last: Option<u64>,
     current: Option<u64>,
-    segments: u64,
+    samples: u32,
     cautious: Option<Cautious>,
 }
 
@@ -30,19 +31,19 @@ struct Cautious {
 }
 
 impl HyStart {
-    pub(super) fn note(&mut self, delivery: &Delivery, segment: u64) {
+    pub(super) fn note(&mut self, delivery: &Delivery) {
         if delivery.new_round {
             self.last = self.current.take();
-            self.segments = 0;
+            self.samples = 0;
             if let Some(cautious) = &mut self.cautious {
                 cautious.rounds += 1;
             }
         }
-        self.segments += delivery.bytes / segment;
         if let Some(took) = delivery.round_trip {
+            self.samples += 1;
             self.current = Some(self.current.map_or(took, |least| least.min(took)));
         }
-        let Some(current) = self.current.filter(|_| self.segments >= CREDIBLE) else {
+        let Some(current) = self.current.filter(|_| self.samples >= CREDIBLE) else {
             return;
         };
         match (self.cautious, self.last) {
