@@ -289,12 +289,16 @@ impl Sender {
         *most = (*most).max(self.board.flying());
     }
 
-    /// Makes the ring larger if the path carries more than fits it. Memory is that of its ring.
+    /// Makes the ring larger if the path carries more than fits it. Where round trips are twice as long as they could
+    /// be, more would only wait in a queue. Memory is that of its ring.
     pub(super) fn tune(&mut self, memory: &mut [u8]) {
         let span = self.ring.span();
         let used = size(self.written - self.ring.begin());
         let wanted = size(self.control.window()).saturating_mul(2);
-        if span < self.most && wanted > span && used > span / 2 {
+        let trip = &self.round_trip;
+        let is_queued = trip.smoothed().zip(trip.minimum());
+        let is_queued = is_queued.is_none_or(|(smoothed, least)| smoothed > 2 * least);
+        if span < self.most && wanted > span && used > span / 2 && !is_queued {
             let span = span.saturating_mul(2).min(self.most);
             self.ring.grow(memory, span, used);
         }
