@@ -72,7 +72,7 @@ async fn proxy(args: &ProxyArgs) -> anyhow::Result<()> {
         running = Proxy::start(config, Arc::new(SystemClock)) => running.context("cannot start the proxy")?,
         () = stop.cancelled() => return Ok(()),
     };
-    vitals.tell(Vec::new());
+    vitals.tell(running.workers().to_vec());
     stop.cancelled().await;
     running.shutdown().await;
     info!("Stopped");

@@ -160,7 +160,9 @@ impl Sender {
                 () = tokio::time::sleep(WINDOW) => {}
             }
         }
-        while gathered.len() < BATCH && let Ok(line) = self.lines.try_recv() {
+        while gathered.len() < BATCH
+            && let Ok(line) = self.lines.try_recv()
+        {
             gathered.push(line);
         }
         !gathered.is_empty()

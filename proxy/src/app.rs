@@ -16,6 +16,7 @@ use meshgate_proto::{Clock, ProxyCapabilities, ProxyHello};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,7 @@ pub struct Running {
     serving: CancellationToken,
     lines: Stops,
     drain_time: Duration,
+    workers: Vec<Handle>,
     _identity: Identity,
 }
 
@@ -149,6 +151,7 @@ impl Proxy {
             serving,
             lines,
             drain_time: config.drain_time,
+            workers: parts.workers,
             _identity: identity,
         };
         match timeout(FIRST_CONTACT, contact).await {
@@ -182,6 +185,11 @@ impl Running {
     /// Where health and metrics are served, if at all.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health_address
+    }
+
+    /// The runtimes that connections and tunnels run on, beside the one that the proxy was started on.
+    pub fn workers(&self) -> &[Handle] {
+        &self.workers
     }
 
     /// True once a whole snapshot of management is applied.
@@ -235,6 +243,7 @@ struct Parts {
     board: Arc<StatusBoard>,
     sink: AccessLogSink,
     lines: access_log::Lines,
+    workers: Vec<Handle>,
 }
 
 impl Parts {
@@ -251,6 +260,7 @@ impl Parts {
         let resolver = certificates.resolver();
         let board = Arc::new(StatusBoard::new(Arc::clone(&reporter), Arc::clone(resolver)));
         let tunnel_workers = Workers::per_core("tunnel").map_err(StartError::Threads)?;
+        let mut workers: Vec<Handle> = tunnel_workers.runtimes().collect();
         let tunnels = Tunnels::new(TunnelParts {
             registrar: Arc::new(client.clone()),
             starter: Arc::new(MeshStarter::new(
@@ -286,9 +296,15 @@ impl Parts {
             forwarding: forwarding(config),
         };
         let certificates: Arc<meshgate_certs::CertResolver> = Arc::clone(resolver);
-        let workers = Workers::per_core("edge").map_err(StartError::Threads)?;
-        let edge = Edge::new(Arc::new(handler), certificates, config.max_connections, workers)
-            .map_err(StartError::Tls)?;
+        let edge_workers = Workers::per_core("edge").map_err(StartError::Threads)?;
+        workers.extend(edge_workers.runtimes());
+        let edge = Edge::new(
+            Arc::new(handler),
+            certificates,
+            config.max_connections,
+            edge_workers,
+        )
+        .map_err(StartError::Tls)?;
         let control = Control {
             management: Arc::new(client.clone()),
             hello: hello(config, clock, identity),
@@ -314,6 +330,7 @@ impl Parts {
             board,
             sink,
             lines,
+            workers,
         })
     }
 }

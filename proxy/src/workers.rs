@@ -55,6 +55,11 @@ impl Workers {
         })
     }
 
+    /// The runtimes of all threads.
+    pub(crate) fn runtimes(&self) -> impl Iterator<Item = Handle> {
+        self.workers.iter().map(|worker| worker.runtime.clone())
+    }
+
     /// A place on the worker with the fewest guests.
     pub(crate) fn place(&self) -> Place {
         let count = |worker: &&Worker| worker.guests.load(Ordering::Relaxed);
