@@ -72,6 +72,8 @@ struct Entry {
     dirty: bool,
     scheduled: Option<Instant>,
     deadline: Option<Instant>,
+    /// Its owner is gone, and so many bytes had not arrived when its deadline was set.
+    lingering: Option<usize>,
     received: usize,
     last_data: Instant,
     remote_finished: bool,
@@ -219,6 +221,7 @@ impl Stack {
             dirty: false,
             scheduled: None,
             deadline: Some(now + deadline),
+            lingering: None,
             received: 0,
             last_data: now,
             remote_finished: false,

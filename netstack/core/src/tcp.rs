@@ -221,6 +221,11 @@ impl Tcp {
         self.sender.unacknowledged()
     }
 
+    /// Bytes written, and the end, that were not acknowledged.
+    pub(crate) fn left(&self) -> usize {
+        self.sender.unacknowledged()
+    }
+
     /// Sends FIN after everything written.
     pub(crate) fn close(&mut self) {
         match &self.stage {

@@ -15,8 +15,10 @@ use crate::tcp::Phase;
 
 /// Connections that are established and that nobody took yet.
 const MAX_BACKLOG: usize = 1024;
-/// How long a connection may take to end after its owner dropped it.
+/// How long a connection may take to end after its owner dropped it and everything arrived.
 const LINGER_TIME: Duration = Duration::from_mins(1);
+/// How long nothing may arrive of what a dropped owner left.
+const STALL_TIME: Duration = Duration::from_mins(2);
 /// Shortest time between two turns that a timer asks for.
 const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 
@@ -129,7 +131,8 @@ impl Stack {
                 return;
             }
         }
-        let (released, warm) = (state.released, state.tcp.is_warm());
+        let left = state.released.then(|| state.tcp.left());
+        let warm = state.tcp.is_warm();
         drop(state);
         if warm {
             self.cool_later(now, id);
@@ -137,15 +140,20 @@ impl Stack {
         if full {
             self.mark(id);
         }
-        self.schedule(now, id, wants, released);
+        self.schedule(now, id, wants, left);
     }
 
-    fn schedule(&mut self, now: Instant, id: ConnectionId, wants: Option<Instant>, released: bool) {
+    /// `left` is what has not arrived when its owner is gone; the end waits for as long as that becomes less.
+    fn schedule(&mut self, now: Instant, id: ConnectionId, wants: Option<Instant>, left: Option<usize>) {
         let Some(entry) = self.connections.get_mut(&id) else {
             return;
         };
-        if released && entry.deadline.is_none() {
-            entry.deadline = Some(now + LINGER_TIME);
+        if let Some(left) = left
+            && entry.lingering.is_none_or(|before| left < before)
+        {
+            let patience = if left == 0 { LINGER_TIME } else { STALL_TIME };
+            entry.lingering = Some(left);
+            entry.deadline = Some(now + patience);
         }
         let wants = wants.map(|at| at.max(now + TIMER_GRANULARITY));
         let next = [wants, entry.deadline].into_iter().flatten().min();

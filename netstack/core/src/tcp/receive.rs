@@ -279,9 +279,10 @@ impl Receiver {
         let unit = 1_u64 << self.scale;
         let wanted = self.wanted_edge().max(self.edge);
         let window = wanted.saturating_sub(received);
-        // An edge that was told must never move back, whatever the units are.
-        let units = if wanted == self.edge {
-            window.div_ceil(unit)
+        // An edge that was told does not move back for the units' sake, unless there is no memory for the difference.
+        let whole = window.div_ceil(unit);
+        let units = if wanted == self.edge && received + whole * unit <= self.ring.end() {
+            whole
         } else {
             window / unit
         };
@@ -354,7 +355,8 @@ impl Receiver {
     /// The edge that could be announced; it stays where it is until it is worth a word (RFC 9293, 3.8.6.2.2).
     fn wanted_edge(&self) -> u64 {
         let spare = (1_u64 << self.scale) - 1;
-        let edge = self.ring.end().saturating_sub(spare);
+        let most = self.received() + (u64::from(u16::MAX) << self.scale);
+        let edge = self.ring.end().saturating_sub(spare).min(most);
         let worthwhile = self.segment.max(512).min(self.ring.span() as u64 / 2);
         if edge < self.edge + worthwhile {
             self.edge
