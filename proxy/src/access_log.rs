@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use meshgate_proto::AccessLog;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +21,9 @@ const BATCH: usize = 256;
 
 /// How long a line waits for others.
 const WINDOW: Duration = Duration::from_millis(50);
+
+/// How long after the end requests that were cut may tell of it.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Bytes of the lines in one message; management takes twice as many.
 const MESSAGE: usize = 512 * 1024;
@@ -151,7 +154,11 @@ impl Sender {
             tokio::select! {
                 biased;
                 line = self.lines.recv() => gathered.extend(line),
-                () = self.stop.cancelled() => {}
+                () = self.stop.cancelled() => {
+                    if let Ok(line) = timeout(LAST_WORDS, self.lines.recv()).await {
+                        gathered.extend(line);
+                    }
+                }
             }
         }
         if self.lines.len() < BATCH && !self.lines.is_closed() {

@@ -42,12 +42,14 @@ pub use error::StartError;
 
 /// Longest wait for the first answer of management; after that the proxy goes on trying while it runs.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
-/// How long the last access log lines may take.
-const LAST_LINES: Duration = Duration::from_secs(2);
-/// How long tasks may take that were told to end at once.
-const LAST_TASKS: Duration = Duration::from_secs(2);
 /// How long tunnels may take to say farewell.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long that and the last access log lines after it may take.
+const LAST_LINES: Duration = Duration::from_secs(3);
+/// How long tasks may take that were told to end at once.
+const LAST_TASKS: Duration = Duration::from_millis(500);
+/// Shortest wait for the proxy before this one, which drains and says farewell.
+const SUCCESSION: Duration = Duration::from_secs(20);
 
 /// The data plane of one process.
 #[derive(Debug)]
@@ -96,7 +98,8 @@ impl Proxy {
     /// What only the operator can change: settings, files, addresses in use, a token that management refuses.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
         config.check_token_exposure()?;
-        let opened = Identity::open(&config.state_dir).await;
+        let patience = SUCCESSION.max(config.drain_time + SUCCESSION / 2);
+        let opened = Identity::open(&config.state_dir, patience).await;
         let identity = opened.map_err(|source| StartError::State {
             path: config.state_dir.clone(),
             source,
@@ -209,12 +212,13 @@ impl Running {
         self.accepting.cancel();
         let cut = self.edge.drain(self.drain_time).await;
         self.serving.cancel();
-        self.lines.soft.cancel();
         self.tasks.close();
         let farewell = async {
             if timeout(FAREWELL, self.tunnels.stop()).await.is_err() {
                 tracing::warn!("Tunnels did not close in time");
             }
+            // Only now the last request has ended, and has a line.
+            self.lines.soft.cancel();
         };
         tokio::join!(farewell, self.last_lines());
         tracing::info!(connections.cut = cut, "Proxy has stopped");

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
@@ -101,11 +102,24 @@ impl Drop for Place {
 }
 
 fn start(name: String, stop: CancellationToken) -> io::Result<Worker> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let worker = Worker::new(runtime.handle().clone());
+    let (told, hear) = sync_channel(1);
     let thread = std::thread::Builder::new().name(name);
-    thread.spawn(move || runtime.block_on(stop.cancelled()))?;
-    Ok(worker)
+    // A runtime must not end inside of another one, so no one but the thread ever has it.
+    thread.spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        // Who started the thread waits for this.
+        let _ = told.send(
+            runtime
+                .as_ref()
+                .map(|runtime| runtime.handle().clone())
+                .map_err(io::Error::kind),
+        );
+        if let Ok(runtime) = runtime {
+            runtime.block_on(stop.cancelled());
+        }
+    })?;
+    let runtime = hear.recv().map_err(io::Error::other)?;
+    Ok(Worker::new(runtime?))
 }
 
 #[cfg(test)]

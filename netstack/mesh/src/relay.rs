@@ -131,7 +131,10 @@ impl RelayTask {
         };
         let drain = self.outgoing.open();
         self.events.send(up).await.map_err(|_| RelayError::Stopping)?;
-        is_heard.await.map_err(|_| RelayError::Stopping)?;
+        tokio::select! {
+            heard = is_heard => heard.map_err(|_| RelayError::Stopping)?,
+            () = self.stop.cancelled() => return Err(RelayError::Stopping),
+        }
         self.board.up(Hop::Relay);
         let handlers = Handlers {
             netstack: &self.netstack,

@@ -10,8 +10,6 @@ use meshgate_proto::ProxyId;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Longest wait for a proxy that is on its way out: its drain, and its farewell.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether it has gone.
 const LOOK: Duration = Duration::from_millis(50);
 /// Longest name that is read back, in bytes.
@@ -26,11 +24,12 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Opens the state directory once nobody else uses it, making it and a fresh name when there is none.
+    /// Opens the state directory once nobody else uses it, making it and a fresh name when there is none. A proxy
+    /// that is on its way out may take as long as `patience`.
     ///
     /// Reads and writes files: call it before serving.
-    pub(super) async fn open(directory: &Path) -> io::Result<Self> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(super) async fn open(directory: &Path, patience: Duration) -> io::Result<Self> {
+        let deadline = Instant::now() + patience;
         let mut waits = false;
         loop {
             match Self::try_open(directory) {
@@ -117,30 +116,32 @@ fn fresh(path: &Path) -> io::Result<ProxyId> {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     #[tokio::test(start_paused = true)]
     async fn the_name_outlives_a_restart_and_the_directory_has_one_user() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
 
-        let first = Identity::open(&state).await.unwrap();
+        let first = Identity::open(&state, PATIENCE).await.unwrap();
         let name = first.proxy_id().clone();
-        let second = Identity::open(&state).await.unwrap_err();
+        let second = Identity::open(&state, PATIENCE).await.unwrap_err();
         drop(first);
 
         assert_eq!(second.to_string(), "another proxy is using it");
-        assert_eq!(*Identity::open(&state).await.unwrap().proxy_id(), name);
+        assert_eq!(*Identity::open(&state, PATIENCE).await.unwrap().proxy_id(), name);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_successor_waits_for_the_one_before() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::open(directory.path()).await.unwrap();
+        let first = Identity::open(directory.path(), PATIENCE).await.unwrap();
         let leaves = async {
             tokio::time::sleep(Duration::from_secs(15)).await;
             drop(first);
         };
 
-        let (second, ()) = tokio::join!(Identity::open(directory.path()), leaves);
+        let (second, ()) = tokio::join!(Identity::open(directory.path(), PATIENCE), leaves);
 
         second.unwrap();
     }
@@ -151,7 +152,10 @@ mod tests {
         fs::write(directory.path().join("proxy-id"), "\0\0\0").unwrap();
 
         assert_eq!(
-            Identity::open(directory.path()).await.unwrap_err().kind(),
+            Identity::open(directory.path(), PATIENCE)
+                .await
+                .unwrap_err()
+                .kind(),
             io::ErrorKind::InvalidData
         );
     }

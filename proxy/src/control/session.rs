@@ -20,8 +20,15 @@ pub(super) enum Ended {
     Resync,
 }
 
-/// Opens a stream, with the older call where the newer is unknown. A server that was renewed meanwhile gets the newer.
-pub(super) async fn open(management: &dyn Opener, hello: &ProxyHello) -> Result<MappingStream, CallError> {
+/// Opens a stream, with the older call where the newer is unknown or `older` is asked for.
+pub(super) async fn open(
+    management: &dyn Opener,
+    hello: &ProxyHello,
+    older: bool,
+) -> Result<MappingStream, CallError> {
+    if older {
+        return management.mapping_updates(hello.clone()).await;
+    }
     match management.sync_mappings(hello.clone()).await {
         Err(error) if error.is_unknown_call() => management.mapping_updates(hello.clone()).await,
         opened => opened,

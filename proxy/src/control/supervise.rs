@@ -60,11 +60,15 @@ impl Control {
     async fn streams(&mut self, first: oneshot::Sender<FirstContact>) {
         let mut first = Some(first);
         let mut backoff = Backoff::default();
+        let mut older = false;
         loop {
-            let ended = match open(&*self.management, &self.hello).await {
+            let ended = match open(&*self.management, &self.hello, older).await {
                 Ok(stream) => self.stream(stream, &mut first, &mut backoff).await,
                 Err(error) => Ended::Failed(error),
             };
+            // Some servers begin an answer before they say that they do not know the call. One that was renewed
+            // meanwhile gets the newer call again.
+            older = !older && matches!(&ended, Ended::Failed(error) if error.is_unknown_call());
             if let Ended::Failed(error) = &ended {
                 if first.is_some() && is_refusal(error.code) {
                     return tell(&mut first, FirstContact::Refused(error.clone()));

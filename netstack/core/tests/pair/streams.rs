@@ -202,6 +202,31 @@ fn a_dropped_stream_does_not_linger() {
 }
 
 #[test]
+fn what_a_dropped_stream_still_has_arrives_however_slowly() {
+    let mut world = World::new(1);
+    let (ours, theirs) = world.connected(A);
+    let mut accepted = 0;
+    for _ in 0..5 {
+        accepted += write_some(&ours, &vec![7; 50_000]);
+        world.run_for(SECONDS);
+    }
+
+    drop(ours);
+    let mut received = 0;
+    let mut buffer = [0; 1000];
+    for _ in 0..accepted.div_ceil(buffer.len()) {
+        world.run_for(SECONDS);
+        match theirs.poll_read(&mut context(), &mut buffer) {
+            Poll::Ready(Ok(len)) => received += len,
+            other => panic!("{other:?} after {received} of {accepted} bytes"),
+        }
+    }
+
+    assert!(accepted > 100_000, "{accepted} bytes are no test");
+    assert_eq!(received, accepted);
+}
+
+#[test]
 fn ipv6_works_too() {
     let mut world = World::new(1);
     let addresses = ["fd00::1", "fd00::2"].map(|text| text.parse::<std::net::IpAddr>().unwrap());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meshgate_proto::ProxyHello;
+use meshgate_proto::{MappingBatch, ProxyHello};
 use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng as _};
@@ -25,6 +25,8 @@ pub(super) struct Weather {
     slowest: u64,
     /// The server knows the newer call.
     knows_sync: bool,
+    /// If not, it begins an answer before it says so.
+    says_late: bool,
 }
 
 impl Weather {
@@ -33,6 +35,7 @@ impl Weather {
             refusals: rng.random_range(0.0..0.8),
             slowest: if rng.random_bool(0.2) { 20_000 } else { 500 },
             knows_sync: rng.random_bool(0.7),
+            says_late: rng.random_bool(0.5),
         }
     }
 }
@@ -120,7 +123,13 @@ impl Opener for Link {
             _ => Code::Unimplemented,
         };
         self.wait(code).await?;
-        if !self.management().weather.knows_sync {
+        let weather = self.management().weather;
+        if !weather.knows_sync && weather.says_late {
+            let unknown = Status::new(Code::Unimplemented, "no such call");
+            let messages = futures::stream::iter([Err::<MappingBatch, _>(unknown)]);
+            return Ok(MappingStream::new(messages, None, self.address()));
+        }
+        if !weather.knows_sync {
             return Err(refusal(Code::Unimplemented));
         }
         Ok(self.connect(true))
