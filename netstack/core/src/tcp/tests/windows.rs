@@ -29,7 +29,9 @@ fn a_closed_window_is_asked_after_and_opens() {
         );
         let late: Vec<&Seen> = line.log.iter().filter(|seen| seen.at > 10_000 * MILLIS).collect();
         assert!(late.len() > 20, "{} words in five minutes", late.len());
-        let offers = late.iter().filter(|seen| seen.from == B && seen.segment.window > 0);
+        let offers = late
+            .iter()
+            .filter(|seen| seen.from == B && seen.segment.window > 0);
         assert_eq!(offers.count(), 0, "a window was offered that has no room");
 
         // The word that the window is open again gets lost.
