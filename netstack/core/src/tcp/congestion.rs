@@ -38,6 +38,9 @@ pub(super) trait Congestion: std::fmt::Debug + Send + Sync {
     /// Whether the window still opens with everything that arrives.
     fn is_starting(&self) -> bool;
 
+    /// Something leaves, and nothing was under way.
+    fn handle_restart(&mut self, now: Time);
+
     /// Something arrived, and nothing is lost, or it was after a timeout.
     fn handle_delivery(&mut self, delivery: &Delivery);
 

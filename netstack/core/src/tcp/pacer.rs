@@ -100,7 +100,7 @@ impl Pacer {
             return;
         };
         let most = rate.bytes(MOST_TIME).max(BURST_SEGMENTS * self.segment);
-        let gained = rate.bytes(now.since(self.updated).min(SECOND)).min(most);
+        let gained = rate.bytes(now.since(self.updated)).min(most);
         // What a slow pace collects in an instant is less than a byte.
         if gained > 0 {
             self.permitted = (self.permitted + gained.cast_signed()).min(most.cast_signed());
@@ -136,6 +136,21 @@ mod tests {
             let share = sent * 100 / (rate * 10);
             assert!((85..=120).contains(&share), "{rate}: {share} %");
         }
+    }
+
+    #[test]
+    fn a_pace_of_less_than_a_segment_in_a_second_is_kept() {
+        let mut pacer = Pacer::new(SEGMENT);
+        let now = Time::default().after(SECOND);
+        pacer.set(now, Some(Rate(100)));
+        while pacer.permits(now) {
+            pacer.spend(SEGMENT);
+        }
+
+        let at = pacer.permits_at().unwrap();
+
+        assert_eq!(at, now.after(SEGMENT * SECOND / 100));
+        assert!(pacer.permits(at));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod acknowledge;
 mod repair;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub(super) use self::acknowledge::Acknowledgement;
@@ -253,7 +255,9 @@ impl Sender {
         }
         let piece = self.next_lost().or_else(|| self.next_new())?;
         let flying = self.board.flying();
-        if flying > 0 && flying + (piece.end - piece.start) > self.window() {
+        // What timed out leaves whatever else is under way, or nothing would go on before the next timeout.
+        let is_due = matches!(self.repair, Repair::Timeout(_)) && piece.start == self.acknowledged;
+        if flying > 0 && !is_due && flying + (piece.end - piece.start) > self.window() {
             self.round.limited[0] = true;
             return None;
         }
@@ -270,6 +274,7 @@ impl Sender {
             Kind::New => {
                 if self.board.is_empty() {
                     self.timers.begin(now);
+                    self.control.handle_restart(now);
                 }
                 self.board.sent(piece.start, piece.end, now);
                 self.sent = piece.end;

@@ -24,7 +24,8 @@ pub(in crate::tcp) struct Cubic {
     /// The window at the last loss.
     most: u64,
     growth: Option<Growth>,
-    hystart: HyStart,
+    /// Watches the first opening of the window; those after a loss know where to end (RFC 9406, 4.3).
+    hystart: Option<HyStart>,
     before: Option<Before>,
 }
 
@@ -32,6 +33,8 @@ pub(in crate::tcp) struct Cubic {
 #[derive(Debug, Clone, Copy)]
 struct Growth {
     since: Time,
+    /// The latest arrival.
+    latest: Time,
     /// Window, in segments, at which it is flat.
     plateau: f64,
     /// Seconds until then.
@@ -48,6 +51,7 @@ struct Before {
     window: u64,
     threshold: u64,
     most: u64,
+    hystart: Option<HyStart>,
 }
 
 impl Cubic {
@@ -58,7 +62,7 @@ impl Cubic {
             threshold: u64::MAX,
             most: 0,
             growth: None,
-            hystart: HyStart::default(),
+            hystart: Some(HyStart::default()),
             before: None,
         }
     }
@@ -68,6 +72,7 @@ impl Cubic {
             window: self.window,
             threshold: self.threshold,
             most: self.most,
+            hystart: self.hystart.take(),
         });
         // Whoever did not reach the last window leaves room for others.
         self.most = if self.window < self.most {
@@ -85,11 +90,13 @@ impl Cubic {
         let plateau = real(self.most).max(window) / segment;
         let growth = self.growth.get_or_insert_with(|| Growth {
             since: delivery.now,
+            latest: delivery.now,
             plateau,
             plateau_after: ((plateau - window / segment) / SCALE).cbrt(),
             reno: window,
             credit: 0.0,
         });
+        growth.latest = delivery.now;
         let passed = seconds(delivery.now.since(growth.since));
         let ahead = seconds(delivery.smoothed.unwrap_or(0));
         let increase = if growth.reno >= real(self.most) {
@@ -130,9 +137,19 @@ impl Congestion for Cubic {
         self.window < self.threshold
     }
 
+    fn handle_restart(&mut self, now: Time) {
+        // Time in which nothing was under way is none on the curve (RFC 9438, 5.8).
+        if let Some(growth) = &mut self.growth {
+            growth.since = growth.since.after(now.since(growth.latest));
+            growth.latest = now;
+        }
+    }
+
     fn handle_delivery(&mut self, delivery: &Delivery) {
-        if self.is_starting() {
-            self.hystart.note(delivery);
+        if self.is_starting()
+            && let Some(hystart) = &mut self.hystart
+        {
+            hystart.note(delivery);
         }
         if !delivery.limited {
             // The curve is one over time in which the window was used.
@@ -140,8 +157,8 @@ impl Congestion for Cubic {
             return;
         }
         if self.is_starting() {
-            self.window += delivery.bytes / self.hystart.caution();
-            if self.hystart.is_over() {
+            self.window += delivery.bytes / self.hystart.map_or(1, |hystart| hystart.caution());
+            if self.hystart.is_some_and(|hystart| hystart.is_over()) {
                 self.threshold = self.window;
             }
             self.window = self.window.min(self.threshold.max(self.segment));
@@ -166,6 +183,7 @@ impl Congestion for Cubic {
             self.window = self.window.max(before.window);
             self.threshold = before.threshold;
             self.most = before.most;
+            self.hystart = before.hystart;
             self.growth = None;
         }
     }
@@ -315,5 +333,48 @@ mod tests {
 
         assert!(!cubic.is_starting());
         assert!(cubic.window() < 2_000_000, "{}", cubic.window());
+    }
+
+    #[test]
+    fn the_window_opens_again_after_a_timeout_however_the_start_ended() {
+        let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+        let mut trip = TRIP;
+        while cubic.is_starting() {
+            round(&mut cubic, &mut now, trip, true);
+            trip += 5 * MILLISECOND;
+        }
+        let before = cubic.window();
+
+        cubic.handle_timeout();
+        let mut windows = vec![cubic.window()];
+        while cubic.is_starting() {
+            round(&mut cubic, &mut now, trip, true);
+            windows.push(cubic.window());
+        }
+
+        assert_eq!(windows[..4], [1000, 2000, 4000, 8000]);
+        assert!(cubic.window() >= before * 7 / 10, "{windows:?}");
+    }
+
+    #[test]
+    fn time_in_which_nothing_is_under_way_does_not_count() {
+        let windows = [0, 10 * SECOND].map(|pause| {
+            let (mut cubic, mut now) = (Cubic::new(SEGMENT), Time::default());
+            while cubic.window() < 1_000_000 {
+                round(&mut cubic, &mut now, TRIP, true);
+            }
+            cubic.handle_loss();
+            for _ in 0..10 {
+                round(&mut cubic, &mut now, TRIP, true);
+            }
+            now = now.after(pause);
+            cubic.handle_restart(now);
+            for _ in 0..10 {
+                round(&mut cubic, &mut now, TRIP, true);
+            }
+            cubic.window()
+        });
+
+        assert_eq!(windows[0], windows[1]);
     }
 }

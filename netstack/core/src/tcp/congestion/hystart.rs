@@ -15,7 +15,7 @@ const CAUTION: u64 = 4;
 const CAUTIOUS_ROUNDS: u32 = 5;
 
 /// Shortest round trips of rounds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HyStart {
     last: Option<u64>,
     current: Option<u64>,

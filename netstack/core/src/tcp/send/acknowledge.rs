@@ -39,6 +39,8 @@ struct News {
     bytes: u64,
     /// When the newest of what left only once did.
     newest: Option<Time>,
+    /// The stream went on by something that left more than once.
+    again: bool,
     /// Something arrived that counted as lost and was not sent again.
     risen: bool,
 }
@@ -50,6 +52,12 @@ impl News {
             self.newest = self.newest.max(Some(run.sent_at));
             self.risen |= run.fate == Fate::Lost;
         }
+    }
+
+    /// How long the newest took, unless it may have waited for what left again before it (Karn's rule).
+    fn round_trip(&self, now: Time) -> Option<u64> {
+        let newest = self.newest.filter(|_| !self.again)?;
+        Some(now.since(newest))
     }
 }
 
@@ -64,12 +72,15 @@ impl Sender {
         self.advance(now, ack.next, &mut news);
         let twice = self.take_blocks(now, ack, &mut news);
         let advanced = self.acknowledged > before;
-        let round_trip = news.newest.map(|sent_at| now.since(sent_at));
+        let round_trip = news.round_trip(now);
         if let Some(took) = round_trip {
             self.round_trip.sample(now, took);
         }
         if advanced {
-            self.round_trip.reset_backoff();
+            // Where a timeout may have come too early, the next one waits until a round trip is known.
+            if !(news.again && news.risen) {
+                self.round_trip.reset_backoff();
+            }
             self.timers.handle_progress(now);
             self.repeated = 0;
         } else if ack.bare && same_window && !self.selective && !self.board.is_empty() {
@@ -161,6 +172,7 @@ impl Sender {
         let (rack, least) = (&mut self.rack, self.round_trip.minimum());
         self.board.acknowledge(next, |run| {
             news.note(run);
+            news.again |= run.resent;
             rack.note(run, now, least);
         });
         self.acknowledged = next;
