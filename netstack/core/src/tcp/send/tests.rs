@@ -1,3 +1,5 @@
+//! A sender alone: what it makes of outages.
+
 use super::*;
 use crate::tcp::header::Options;
 use crate::tcp::time::{MILLISECOND, SECOND};
