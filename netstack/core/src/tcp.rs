@@ -57,8 +57,8 @@ pub(crate) struct Tcp {
     answers_end: bool,
     /// A sign of life is asked for.
     probes: bool,
-    /// Nothing could be sent at the last turn.
-    held: bool,
+    /// Since when nothing could be sent.
+    held: Option<Time>,
     /// When something out of place was last answered.
     challenged: Option<Time>,
     reset: Option<Reset>,
@@ -252,8 +252,8 @@ impl Tcp {
     }
 
     /// Nothing can be sent to the peer now, which says nothing about what is under way.
-    pub(crate) fn hold(&mut self) {
-        self.held = true;
+    pub(crate) fn hold(&mut self, epoch: Instant, now: Instant) {
+        self.held.get_or_insert(Time::new(epoch, now));
     }
 
     /// When [`Tcp::transmit`] wants to run next.

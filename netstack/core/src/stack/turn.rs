@@ -111,7 +111,7 @@ impl Stack {
             state.tcp.transmit(self.epoch, now, &mut link);
             sends = true;
         } else {
-            state.tcp.hold();
+            state.tcp.hold(self.epoch, now);
         }
         self.observe(id, &mut state, Cause::Sent);
         let full = sends && !batch.has_egress_room();

@@ -146,7 +146,7 @@ impl Tcp {
             selective: false,
             answers_end: false,
             probes: false,
-            held: false,
+            held: None,
             challenged: None,
             reset: None,
             reader: None,

@@ -56,8 +56,8 @@ impl Tcp {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        if std::mem::take(&mut self.held) {
-            self.sender.forgive(now);
+        if let Some(since) = self.held.take() {
+            self.sender.forgive(now, now.since(since));
         }
         match self.sender.handle_timers(now) {
             Due::Nothing => {}

@@ -16,6 +16,7 @@
 mod chaos;
 mod conversation;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use meshgate_netstack_core::{Buffers, Event, ListenOn, Silence, Stream};
@@ -28,7 +29,7 @@ use crate::streams::{SECONDS, read_all, write};
 use crate::world::*;
 
 /// Cases of an ordinary run.
-const CASES: u64 = 400;
+const CASES: u64 = 2000;
 /// The port that both nodes listen on.
 const PORT: u16 = 7;
 /// Until everything that began ended, once the weather cleared: the longest pause of TCP, and some more.
@@ -40,11 +41,20 @@ const LINGERING: Duration = Duration::from_secs(130);
 fn conversations_survive_whatever_the_network_does() {
     let given = number("MESHGATE_SIMULATION_SEED");
     let cases = number("MESHGATE_SIMULATION_CASES").unwrap_or(if given.is_some() { 1 } else { CASES });
-    for seed in (given.unwrap_or(0)..).take(usize::try_from(cases).unwrap()) {
-        let case = Seed(seed);
-        Simulation::new(seed).run();
-        drop(case);
-    }
+    let first = given.unwrap_or(0);
+    let done = AtomicU64::new(0);
+    let next = || Some(done.fetch_add(1, Ordering::Relaxed)).filter(|done| *done < cases);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(number) = next() {
+                    let case = Seed(first + number);
+                    Simulation::new(case.0).run();
+                    drop(case);
+                }
+            });
+        }
+    });
 }
 
 /// Tells the seed of a case that fails.

@@ -123,11 +123,12 @@ impl Sender {
         Due::Nothing
     }
 
-    /// Nothing could be sent until now, which says nothing about what is under way.
-    pub(in crate::tcp) fn forgive(&mut self, now: Time) {
-        self.timers.since = now;
-        self.timers.stalled = self.timers.stalled.map(|_| now);
-        self.timers.alarm = None;
+    /// Nothing could be sent for so long, which says nothing about what is under way.
+    pub(in crate::tcp) fn forgive(&mut self, now: Time, held: u64) {
+        let timers = &mut self.timers;
+        timers.since = timers.since.after(held);
+        timers.stalled = timers.stalled.map(|since| since.after(held));
+        timers.alarm = timers.alarm.map(|(at, alarm)| (at.after(held), alarm));
         self.settle(now);
     }
 
