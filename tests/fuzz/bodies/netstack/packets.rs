@@ -138,8 +138,12 @@ impl Draft {
             .unwrap_or_default();
         let length = payload.len() + usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
         let position = self.flows.entry(flow).or_default();
-        // A byte of no meaning in a place that was acknowledged: are you there?
-        let is_probe = payload == [0] && sequence.wrapping_add(1) == position.expected;
+        // A byte of no meaning before what is not acknowledged, whatever left behind that: are you there?
+        let ahead = position
+            .expected
+            .wrapping_sub(sequence.wrapping_add(1))
+            .cast_signed();
+        let is_probe = payload == [0] && ahead >= 0;
         position.expected = sequence.wrapping_add(u32::try_from(length).unwrap_or(0));
         if flags & SYN != 0 {
             position.first = Some(sequence.wrapping_add(1));
