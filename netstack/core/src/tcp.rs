@@ -215,13 +215,13 @@ impl Tcp {
         remember(&mut self.reader, waker);
     }
 
-    /// Bytes written, and the end of them, that are not yet acknowledged; `waker` is woken when they all are.
+    /// As [`Tcp::left`]; `waker` is woken when nothing is.
     pub(crate) fn unacknowledged(&mut self, waker: &Waker) -> usize {
         remember(&mut self.writer, waker);
-        self.sender.unacknowledged()
+        self.left()
     }
 
-    /// Bytes written, and the end, that were not acknowledged.
+    /// Bytes written, and the end of them, that are not yet acknowledged.
     pub(crate) fn left(&self) -> usize {
         self.sender.unacknowledged()
     }

@@ -84,7 +84,9 @@ pub(super) async fn leaks(scene: &Scene, held: &mut [Held], rules: Rules, broken
 }
 
 fn holds_more(held: &Held) -> bool {
-    held.end.descriptors > held.base.descriptors + DESCRIPTORS_UNDER_WAY
+    // One task is there at least, the one that tells: zero is a process that did not, and may hold anything.
+    held.end.tasks == 0
+        || held.end.descriptors > held.base.descriptors + DESCRIPTORS_UNDER_WAY
         || held.end.threads > held.base.threads + THREADS_BETWEEN
         || held.end.tasks > held.base.tasks + TASKS_UNDER_WAY
         || held.end.memory_kib > held.base.memory_kib + MEMORY_KEPT_KIB

@@ -16,7 +16,7 @@ pub(super) struct Vitals {
     pub(super) threads: u64,
     /// Resident memory in KiB.
     pub(super) memory_kib: u64,
-    /// Tasks; zero where nobody asked.
+    /// Tasks; zero where nobody asked, and where the process did not tell.
     pub(super) tasks: u64,
 }
 
